@@ -3,6 +3,7 @@
 An evaluation is cheap and runs in this process, or it runs in the isolation process with limits.
 
 Modules:
+    advice: What an author can write instead.
     analysis: Finds the names that a template uses.
     cost: Estimates the worst-case cost of a template from its source.
     environment: The minijinja environment that evaluates templates.

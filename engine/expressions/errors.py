@@ -5,21 +5,20 @@ from itertools import accumulate
 
 from minijinja import TemplateError
 
+from engine.expressions.advice import IF_MISSING, for_character, for_null, for_operator, operands, quoted
 from engine.expressions.filters import FilterError
 from engine.expressions.lexer import position
 from engine.expressions.lowering import Lowered
-from engine.expressions.messages import own_message
+from engine.expressions.messages import kind_name, own_message
 from engine.expressions.ordering import OrderingError
 from engine.expressions.parser import Span
 
-MAX_OPERAND = 60
-"""Characters of an operand that a message quotes."""
 _KINDS_WITHOUT_VALUES = frozenset(
     ["OutOfFuel", "UnknownFilter", "UnknownFunction", "UnknownMethod", "UnknownTest", "SyntaxError"]
 )
 """Errors of minijinja whose message has names of the template and no values."""
 _SYNTAX_KINDS = frozenset(["SyntaxError", "BadEscape"])
-_IF_MISSING = "; if it may be missing, write `… | default(value)`"
+_COMBINED = re.compile(r"tried to use (\S+) operator on unsupported types (.+?) and (.+?)(?: \(.*\))?")
 
 Problem = tuple[str, int | None, int | None]
 """A message with line and column, both from 1."""
@@ -63,12 +62,45 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
         return ExpressionError("the template takes more memory than allowed")
     if error.kind == "UndefinedError":
         message = message if message.startswith("`") else "the value is undefined"
-        message += _IF_MISSING
+        message += IF_MISSING
     elif error.kind == "OutOfFuel":
         message = f"the template takes more than {fuel:,} steps"
     elif error.kind != "Unknown":  # else it is raised by engine/expressions/analysis.py
-        message = own_message(message, is_syntax=error.kind in _SYNTAX_KINDS)
+        message = _operation_message(message, error, text, lowered) or _own_message(message, error, text, lowered)
     return ExpressionError(message, *_error_position(error, text, lowered))
+
+
+def _own_message(message: str, error: TemplateError, text: str, lowered: Lowered) -> str:
+    is_syntax, span = error.kind in _SYNTAX_KINDS, _error_span(error, text, lowered)
+    if not is_syntax or span is None:
+        return own_message(message, is_syntax=is_syntax)
+    if message.startswith("unexpected character"):
+        return for_character(text, span.start)
+    advice = for_operator(text, span.start) if message.startswith("unexpected `") else ""
+    return own_message(message, is_syntax=True) + (f": {advice}" if advice else "")
+
+
+def _operation_message(message: str, error: TemplateError, text: str, lowered: Lowered) -> str:
+    """Name the operand of an operation that is null or missing; empty if none is."""
+    found, span = _COMBINED.fullmatch(message), _error_span(error, text, lowered)
+    sides = operands(text[span.start : span.end], found[1]) if found and span else None
+    if found is None or sides is None:
+        return ""
+    names = [_stripped(side) for side in sides]
+    kinds = [kind_name(found[2]), kind_name(found[3])]
+    for name, kind, other in zip(names, kinds, kinds[::-1], strict=True):
+        if kind == "a missing value":
+            return f"`{quoted(name)}` is undefined{IF_MISSING}"
+        if kind == "null":
+            return f"`{quoted(name)}` is null, so `{found[1]}` cannot be calculated: {for_null(name, other)}"
+    return ""
+
+
+def _stripped(code: str) -> str:
+    """Return code without white space and brackets around all of it."""
+    stripped = code.strip()
+    start, end = _without_brackets(stripped, Span(0, len(stripped)))
+    return stripped[start:end]
 
 
 def without_values(error: Exception, converted: ExpressionError) -> ExpressionError:
@@ -85,7 +117,7 @@ def without_values(error: Exception, converted: ExpressionError) -> ExpressionEr
     if isinstance(error, FilterError):
         message = f"the filter `{error.name}` fails; its message is not shown, because the expression names a secret"
     elif kind == "UndefinedError":
-        message = "a value is missing" + _IF_MISSING
+        message = "a value is missing" + IF_MISSING
     return ExpressionError(message, converted.line, converted.column)
 
 
@@ -96,11 +128,18 @@ def _ordering_error(error: OrderingError, text: str, lowered: Lowered) -> Expres
     missing = [index for index, kind in enumerate(error.kinds, error.operand) if kind == "undefined"]
     if missing:
         span = spans[missing[0]]
-        return ExpressionError(f"`{_quoted(text, span)}` is undefined{_IF_MISSING}", *position(text, span.start))
-    operands = [f"`{_quoted(text, span)}`" for span in spans[error.operand : error.operand + 2]]
+        return ExpressionError(f"`{_quoted(text, span)}` is undefined{IF_MISSING}", *position(text, span.start))
+    names = [_quoted(text, span) for span in spans[error.operand : error.operand + 2]]
     verb = "has at one index" if error.is_inside_lists else "is"
-    are = " and ".join(f"{operand} {verb} {kind}" for operand, kind in zip(operands, error.kinds, strict=True))
-    return ExpressionError(f"{are}; {_advice(error)}", *position(text, spans[error.operand].start))
+    are = " and ".join(f"`{name}` {verb} {kind}" for name, kind in zip(names, error.kinds, strict=True))
+    return ExpressionError(f"{are}; {_comparison_advice(error, names)}", *position(text, spans[error.operand].start))
+
+
+def _comparison_advice(error: OrderingError, names: list[str]) -> str:
+    for name, kind, other in zip(names, error.kinds, error.kinds[::-1], strict=True):
+        if kind == "null" and not error.is_inside_lists:
+            return f"null has no order: {for_null(name, other)}"
+    return _advice(error)
 
 
 def _without_brackets(text: str, span: Span) -> Span:
@@ -120,7 +159,7 @@ def _filter_ordering_error(error: OrderingError, text: str, spans: tuple[Span, .
         span = spans[0] if spans else None
         name = f"`{_quoted(text, span)}`" if span else f"the input of `{error.name}`"
         line, column = position(text, span.start) if span else (None, None)
-        return ExpressionError(f"{name} is undefined{_IF_MISSING}", line, column)
+        return ExpressionError(f"{name} is undefined{IF_MISSING}", line, column)
     kinds = " and ".join("a missing value" if kind == "undefined" else kind for kind in error.kinds)
     place = position(text, spans[1].start) if spans else _filter_position(error.name, text)
     return ExpressionError(f"`{error.name}` has to order {kinds}; {_advice(error)}", *place)
@@ -140,8 +179,7 @@ def _advice(error: OrderingError) -> str:
 
 
 def _quoted(text: str, span: Span) -> str:
-    quoted = " ".join(text[span.start : span.end].split())
-    return quoted if len(quoted) <= MAX_OPERAND else f"{quoted[:MAX_OPERAND]}…"
+    return quoted(text[span.start : span.end])
 
 
 def _filter_position(name: str, source: str) -> tuple[int | None, int | None]:
@@ -158,8 +196,18 @@ def _error_position(error: TemplateError, text: str, lowered: Lowered) -> tuple[
         names = (error.detail or "").split("`")[1:2]
         offset = text.find(names[0]) if names else -1
         return position(text, offset) if offset >= 0 else (error.line, None)
+    span = _error_span(error, text, lowered)
+    return (error.line, None) if span is None else position(text, span.start)
+
+
+def _error_span(error: TemplateError, text: str, lowered: Lowered) -> Span | None:
+    """Return the part of the text that an error of minijinja is about; None if that is not known."""
+    if error.range is None:
+        return None
     evaluated = error.template_source or lowered.source
     # minijinja counts bytes, in a source that `evaluate` may have put into braces.
-    offset = len(evaluated.encode()[: error.range[0]].decode(errors="ignore"))
-    offset -= 2 if evaluated == "{{" + lowered.source + "\n}}" else 0
-    return position(text, min(max(lowered.origin(max(offset, 0)), 0), len(text)))
+    encoded, braces = evaluated.encode(), 2 if evaluated == "{{" + lowered.source + "\n}}" else 0
+    start, end = (len(encoded[:offset].decode(errors="ignore")) - braces for offset in error.range[:2])
+    begin = min(max(lowered.origin(max(start, 0)), 0), len(text))
+    last = min(max(lowered.origin(max(end - 1, 0)), begin), len(text))
+    return Span(begin, min(last + 1, len(text)))

@@ -25,24 +25,25 @@ _SYNTAX = re.compile(r"(unexpected |expected )(identifier|integer|float|string|e
 _NOT_POSSIBLE = "this operation is not possible with these values"
 
 
-def _kind(name: str) -> str:
+def kind_name(name: str) -> str:
+    """Return our name for a kind of value of minijinja, with its article."""
     return _KINDS.get(name, "this value")
 
 
 def _needs(what: str) -> Callable[[Match[str]], str]:
-    return lambda found: f"`{found[1]}` needs {what}" + (f", not {_kind(found[2])}" if found.re.groups > 1 else "")
+    return lambda found: f"`{found[1]}` needs {what}" + (f", not {kind_name(found[2])}" if found.re.groups > 1 else "")
 
 
 def _looped(found: Match[str]) -> str:
-    return f"{_kind(found[1])} is no list or object"
+    return f"{kind_name(found[1])} is no list or object"
 
 
 def _called(found: Match[str]) -> str:
-    return f"{_kind(found[1])} cannot be called"
+    return f"{kind_name(found[1])} cannot be called"
 
 
 def _combined(found: Match[str]) -> str:
-    return f"`{found[1]}` cannot combine {_kind(found[2])} and {_kind(found[3])}"
+    return f"`{found[1]}` cannot combine {kind_name(found[2])} and {kind_name(found[3])}"
 
 
 _MULTIPLIED = "a text can only be multiplied by a whole number from 0 on"
@@ -54,7 +55,7 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"test (\S+) is unknown", r"there is no test `\1`"),
     (r"unknown (filter|test|function|method)", r"there is no such \1"),
     (r"(\S+) is unknown", r"there is no function `\1`"),
-    (r"(.+) has no method named (\S+)", lambda found: f"{_kind(found[1])} has no method `{found[2]}`"),
+    (r"(.+) has no method named (\S+)", lambda found: f"{kind_name(found[1])} has no method `{found[2]}`"),
     (r"unknown statement (\S+)", r"there is no statement `\1` here"),
     (r"invalid (?:float|integer|int) literal.*", "the text is no number"),
     (r"can only (sum) numbers, got (\w+)", _needs("numbers")),
@@ -63,7 +64,10 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"cannot calculate (length) of value of type (.+)", _needs("a text, a list or an object")),
     (r"cannot get absolute value", "`abs` needs a number"),
     (r"cannot convert value into pairs", "`items` needs an object"),
-    (r"cannot convert (.+) to (.+)", lambda found: f"an argument must be {_kind(found[2])}, not {_kind(found[1])}"),
+    (
+        r"cannot convert (.+) to (.+)",
+        lambda found: f"an argument must be {kind_name(found[2])}, not {kind_name(found[1])}",
+    ),
     (r"value is not a string", "a value must be a text"),
     (r"missing argument.*", "an argument is missing"),
     (r"too many arguments.*", "there are too many arguments"),
@@ -71,7 +75,7 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"cannot perform a containment check on this value", _CONTAINED),
     (r"strings can only be multiplied with integers", _MULTIPLIED),
     (r"cannot slice by step size of 0", "the step of a slice cannot be 0"),
-    (r"value of type (.+) cannot be sliced", lambda found: f"{_kind(found[1])} cannot be sliced"),
+    (r"value of type (.+) cannot be sliced", lambda found: f"{kind_name(found[1])} cannot be sliced"),
     (r"(.+) is not iterable", _looped),
     (r"(.+) is not callable", _called),
     (

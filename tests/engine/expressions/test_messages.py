@@ -54,6 +54,70 @@ TEMPLATES: dict[str, str] = {
 }
 
 
+LOOP: dict[str, JSON] = {
+    "input": {"n": None, "s": "x", "l": [1]},
+    "idx": {"output": None, "last_output": None, "status": "IDLE"},
+    "nodes": {"my-node": {"output": None, "last_output": 3, "status": "SKIPPED"}},
+}
+LAST = "`(idx.last_output or 0)` keeps that of its latest visit"
+NULLS: dict[str, tuple[str, str]] = {
+    "idx.output + 1": ("`idx.output` is null, so `+`", LAST),
+    "1 + idx.output": ("`idx.output` is null, so `+`", "`(idx.output or 0)`"),
+    "( idx.output ) * 2": ("`idx.output` is null, so `*`", LAST),
+    "1 + 2 - idx.output": ("`idx.output` is null, so `-`", LAST),
+    "2 ** idx.output": ("`idx.output` is null, so `**`", LAST),
+    "idx.output // 2": ("`idx.output` is null, so `//`", LAST),
+    "(1 + 2) % (idx.output)": ("`idx.output` is null, so `%`", LAST),
+    "{{ idx.output + 1 }}": ("`idx.output` is null, so `+`", LAST),
+    "round: {{ idx.output + 1 }}": ("`idx.output` is null, so `+`", LAST),
+    "idx.output > 1": ("`idx.output` is null and `1` is a number", LAST),
+    "nodes['my-node'].output + 1": ("`nodes['my-node'].output` is null", "`(nodes['my-node'].last_output or 0)`"),
+    "input.s + idx.output": ("`idx.output` is null", "`(idx.output or '')`"),
+    "input.l + input.n": ("`input.n` is null", "as in `(input.n or [])`"),
+    "input.n / 2": ("`input.n` is null, so `/`", "as in `(input.n or 0)`"),
+    "input.l[input.n + 0]": ("`input.n` is null, so `+`", "as in `(input.n or 0)`"),
+    "1 + nope": ("`nope` is undefined", "`… | default(value)`"),
+    "input.zz + 1": ("`input.zz` is undefined", "`… | default(value)`"),
+}
+
+
+@pytest.mark.parametrize("text", NULLS)
+def test_an_operation_with_null_names_the_value_and_what_to_write(text: str) -> None:
+    with pytest.raises(ExpressionError) as failed:
+        (render if "{{" in text else evaluate)(text, LOOP)
+    assert all(part in failed.value.message for part in NULLS[text]), failed.value.message
+    assert failed.value.line == 1
+
+
+CHARACTERS: dict[str, tuple[str, int]] = {
+    "$json.name": ("unexpected character `$`: names have no `$`: instead of `$json` write `input.name`", 1),
+    "{{ $json.name }}": ("unexpected character `$`", 4),
+    "Hello {{ $json.name }}": ("unexpected character `$`", 10),
+    "$('Node').item.json": ("`node_id.output.name`", 1),
+    "é + $json": ("unexpected character `$`", 5),
+    "input.s ? 1 : 2": ("unexpected character `?`: write `a if condition else b`", 9),
+    "input?.s": ("unexpected character `?`", 6),
+    "input.s && 1": ("unexpected character `&`: write `and`", 9),
+    "input.s || 1": ("write `or`", 10),
+    "!input.s": ("unexpected character `!`: write `not a`", 1),
+    "input.s === 1": ("write `==` or `!=`", 11),
+    "input.s !== 1": ("write `==` or `!=`", 11),
+    "input.s = 1": ("equality is `==`", 9),
+    "`a`": ("put a text into `'` or `\"`", 1),
+    "“a”": ("unexpected character `“`: put a text", 1),
+    "input.s ^ 2": ("the power is `a ** b`", 9),
+    "input.s @ 2": ("unexpected character `@`", 9),
+}
+
+
+@pytest.mark.parametrize("text", CHARACTERS)
+def test_a_character_of_another_language_is_named_with_what_to_write(text: str) -> None:
+    message, column = CHARACTERS[text]
+    with pytest.raises(ExpressionError) as failed:
+        (render if "{{" in text else evaluate)(text, LOOP)
+    assert message in failed.value.message and (failed.value.line, failed.value.column) == (1, column)
+
+
 @pytest.mark.parametrize("text", [*EXPRESSIONS, *TEMPLATES])
 def test_a_failed_expression_has_an_own_sentence(text: str) -> None:
     with pytest.raises(ExpressionError) as failed:
