@@ -20,6 +20,25 @@ information as JSON Schema. A field marked *template* may contain `{{ … }}`, a
 has besides its config, and for the handling of failures, see [spec.md](spec.md). Every type also
 has the port `error`, for `onError: branch`.
 """
+NOTES = {
+    "http": """\
+Addresses that are not on the public internet, such as `localhost`, are refused with `HTTP_BLOCKED`. The
+setting `TREADLE_HTTP_ALLOW` names those that nodes may call: host names and networks, separated by
+commas. For a service on this machine, start Treadle with
+
+```sh
+TREADLE_HTTP_ALLOW=localhost make up
+```
+
+and use `"url": "http://localhost:3000/orders"`. An address in the form `127.0.0.1` needs
+`TREADLE_HTTP_ALLOW=127.0.0.1`. [tools.md](tools.md#http) has the rules.
+
+If the status is not expected, the error has the beginning of the body in `details.body`. It is a text,
+also if the response is JSON: with `onError: branch` write
+`(call.output.error.details.body | fromjson).message`.
+"""
+}
+"""Text about a type that follows its description."""
 MAX_DEPTH = 6
 """Levels of nested fields that the page lists. Deeper fields are only in the JSON Schema."""
 NO_DEFAULT = "required"
@@ -35,6 +54,8 @@ def render_page() -> str:
 
 def _section(node_type: NodeType[Any]) -> str:
     parts = [f"## {node_type.name}\n\n**{node_type.title}.** {node_type.description}\n"]
+    if node_type.name in NOTES:
+        parts.append(NOTES[node_type.name])
     if node_type.deprecated:
         parts.append(f"Deprecated: {node_type.deprecated}\n")
     parts.append(_config(node_type.Config.model_json_schema()))
