@@ -202,6 +202,7 @@ class Batch:
 
     run_id: str
     entries: list[Entry] = field(default_factory=list)
+    weight: int = 0
     encoded: list[EncodedEvent] = field(default_factory=list)
     """The events of all entries, in order. `statement` encodes them."""
 

@@ -19,6 +19,7 @@ import structlog
 from redis.asyncio import Redis
 
 from engine.events import OutputDelta
+from engine.isolation.threads import FairThreads
 from engine.metrics import JOURNAL_COMMIT_SECONDS, JOURNAL_GROUP_RUNS
 from engine.runtime.ports import Entry, EntryRefused, Fenced, StatusMoved
 from engine.states import LEASED, RunStatus, check_transition
@@ -27,7 +28,7 @@ from persistence.db.deadlines import Deadlines
 from persistence.db.transient import is_content, retry_transient
 from persistence.events.publisher import items_of
 from persistence.events.run_transition import RunTransition
-from persistence.journal.buffer import BufferedEntry, JournalBuffer, resolve
+from persistence.journal.buffer import BufferedEntry, JournalBuffer, Lane, resolve
 from persistence.journal.group_commit import ENDED, Batch, WrittenRun, statement
 from persistence.journal.post_commit import PostCommit
 
@@ -42,6 +43,9 @@ STATEMENT_S = 30.0
 
 A broken network reports no error; the group is sent again on a new connection.
 """
+MAX_IN_LOOP = 512 * 1024
+"""The weight of a group that is encoded on the event loop, in up to 20 ms. A thread encodes heavier ones."""
+_threads = FairThreads("journal", len(Lane), len(Lane))
 
 
 class PostgresJournal:
@@ -52,15 +56,16 @@ class PostgresJournal:
         self._idle_limit_s = None if deadlines.idle is None else deadlines.idle.total_seconds()
         self._buffer = JournalBuffer()
         self._post_commit = PostCommit(redis)
-        self._has_entries = asyncio.Event()
+        self._wakes = {lane: asyncio.Event() for lane in Lane}
         self._refusals: dict[tuple[str, int], Exception] = {}
         """The error of each run and epoch with a refused entry; later entries are refused too."""
-        self._writer: asyncio.Task[None] | None = None
+        self._writers: list[asyncio.Task[None]] = []
         self._closing = False
         self.clock_skew = ClockSkew()
 
     def open(self) -> None:
-        self._writer = asyncio.create_task(self._write(), name="journal")
+        names = {Lane.QUICK: "journal", Lane.LARGE: "journal of large values"}
+        self._writers = [asyncio.create_task(self._write(lane), name=name) for lane, name in names.items()]
         self._post_commit.open()
 
     @property
@@ -69,7 +74,7 @@ class PostgresJournal:
 
         The worker watches them: if one ends, nothing becomes durable any more.
         """
-        return [*([] if self._writer is None else [self._writer]), *self._post_commit.tasks]
+        return [*self._writers, *self._post_commit.tasks]
 
     async def close(self, within_s: float = CLOSE_S) -> None:
         """Commit and publish the remaining entries, for up to `within_s` seconds.
@@ -78,12 +83,11 @@ class PostgresJournal:
         expire.
         """
         self._closing = True
-        self._has_entries.set()
+        self._wake_writers()
         tasks = self.tasks
         with suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                if self._writer is not None:
-                    await asyncio.shield(self._writer)
+                await asyncio.shield(asyncio.gather(*self._writers))
                 await self._post_commit.drain()
         if self._buffer:
             log.error("journal.not_written", entries=len(self._buffer))
@@ -108,7 +112,7 @@ class PostgresJournal:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._post_commit.flush(entry.run_id)
         self._buffer.add(entry, future)
-        self._has_entries.set()
+        self._wake_writers()
         return future
 
     def post(self, entry: Entry) -> None:
@@ -120,7 +124,7 @@ class PostgresJournal:
             return
         self._post_commit.flush(entry.run_id)
         self._buffer.post(entry)
-        asyncio.get_running_loop().call_later(POST_DELAY_S, self._has_entries.set)
+        asyncio.get_running_loop().call_later(POST_DELAY_S, self._wake_writers)
 
     def stream(self, run_id: str, delta: OutputDelta) -> None:
         """Publish text to live readers without storing it."""
@@ -134,12 +138,20 @@ class PostgresJournal:
         self._refusals.pop((run_id, epoch), None)
         self._post_commit.forget(run_id)
 
-    async def _write(self) -> None:
-        while not (self._closing and not self._buffer):
-            await self._has_entries.wait()
-            self._has_entries.clear()
-            while self._buffer:
-                await self._commit_group(self._buffer.next_group(self._refusals))
+    def _wake_writers(self) -> None:
+        for lane, wake in self._wakes.items():
+            if self._closing or self._buffer.may_have(lane):
+                wake.set()
+
+    async def _write(self, lane: Lane) -> None:
+        """Write the groups of a lane. Entries of the other lane may wait for the end of each."""
+        while not (self._closing and self._buffer.is_drained):
+            await self._wakes[lane].wait()
+            self._wakes[lane].clear()
+            while group := self._buffer.next_group(self._refusals, lane):
+                await self._commit_group(group)
+                self._buffer.end_group(lane)
+                self._wake_writers()
             if dropped := self._buffer.take_dropped():
                 log.error("journal.posts_dropped", count=dropped, why="Postgres was unavailable for too long")
 
@@ -149,7 +161,11 @@ class PostgresJournal:
             return
         offset = self.clock_skew.offset
         batches = [
-            Batch(part[0].entry.run_id, [to_database_clock(buffered.entry, offset) for buffered in part])
+            Batch(
+                part[0].entry.run_id,
+                [to_database_clock(buffered.entry, offset) for buffered in part],
+                sum(buffered.weight for buffered in part),
+            )
             for part in group
         ]
         JOURNAL_GROUP_RUNS.observe(len(batches))
@@ -211,7 +227,10 @@ class PostgresJournal:
         runs that carry its mark; these are looked up then.
         """
         mark = random.getrandbits(63)
-        query, arguments = statement(batches, mark, self._idle_limit_s)
+        if sum(batch.weight for batch in batches) > MAX_IN_LOOP:
+            query, arguments = await _threads.run(statement, batches, mark, self._idle_limit_s)
+        else:
+            query, arguments = statement(batches, mark, self._idle_limit_s)
         rows, attempts = await self._fetch(query, *arguments)
         committed = {row["id"]: WrittenRun.of(row, row["base"]) for row in rows}
         missing = [batch.run_id for batch in batches if batch.run_id not in committed]
