@@ -28,9 +28,9 @@ MAX_BODY = 4 * 1024 * 1024
 """Bytes. A spec and an input of 1 MiB each, their own limits, fit with all JSON escapes."""
 LARGE = 64 * 1024
 """Bytes from which a body is large. To parse this takes less than 3 ms."""
-MAX_CONTAINERS = 200_000
-"""Lists and objects in one body. Each needs much more memory, and work of the garbage collector, than
-its text."""
+MOST = {"lists and objects": (b"[{", 200_000), "members of objects": (b":", 250_000), "values": (b",", 1_000_000)}
+"""How much of each a large body may have, and the characters that count them. Each needs much more memory,
+and time to parse, than its text."""
 PER_ADDRESS, TOTAL = 32 * 1024 * 1024, 128 * 1024 * 1024
 """Bytes of large bodies that are in progress at once: of one address, and of all."""
 _threads = FairThreads("decoding", 1, 1)
@@ -144,23 +144,31 @@ def _decode(decode: Callable[[str | bytes], ResultT], text: str | bytes) -> Resu
     """Decode a text, and leave the process to others for as long as this took."""
     started_at = time.perf_counter()
     try:
-        if (count := _containers(text)) > MAX_CONTAINERS:
-            raise Limit(f"The request has {count:,} lists and objects, over the limit of {MAX_CONTAINERS:,}.")
+        _check_counts(text)
         with _no_collection():
             return decode(text)
     finally:
         time.sleep(time.perf_counter() - started_at)
 
 
-def _containers(text: str | bytes) -> int:
-    """Return the number of lists and objects in a JSON text, or a higher one that is below the limit."""
+def _check_counts(text: str | bytes) -> None:
+    """Raise Limit if a JSON text has too much of something; see MOST."""
     data = text.encode(errors="replace") if isinstance(text, str) else text
-    count = data.count(b"[") + data.count(b"{")
-    if count <= MAX_CONTAINERS:
-        return count
-    # Without the texts in it, in which brackets are ordinary characters.
+    if _first_excess(data) is None:
+        return
+    # Without the texts in it, in which these are ordinary characters.
     outside = b"".join(_ESCAPED.sub(b"", data).split(b'"')[::2])
-    return outside.count(b"[") + outside.count(b"{")
+    if (excess := _first_excess(outside)) is not None:
+        name, count, most = excess
+        raise Limit(f"The request has {count:,} {name}, over the limit of {most:,}.")
+
+
+def _first_excess(data: bytes) -> tuple[str, int, int] | None:
+    for name, (characters, most) in MOST.items():
+        count = sum(data.count(character) for character in characters)
+        if count > most:
+            return name, count, most
+    return None
 
 
 _collection_lock = threading.Lock()
@@ -168,10 +176,15 @@ _collection_lock = threading.Lock()
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Collect no garbage inside the block. Every list would count as a reason to search again."""
+    """Collect no garbage inside the block. Every list would count as a reason to search again.
+
+    The next collection would visit a million new lists, which have no cycles: they are frozen
+    (worker/gc_tuning.py).
+    """
     with _collection_lock:
         gc.disable()
         try:
             yield
         finally:
+            gc.freeze()
             gc.enable()

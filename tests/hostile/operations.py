@@ -39,9 +39,15 @@ def _body(query: str, name: str, filling: str) -> bytes:
     return empty.replace("[]", f"[{','.join([filling] * count)}]").encode()
 
 
+def _body_of_keys() -> bytes:
+    """Return a body of nearly the largest size, whose variable is an object with short keys."""
+    members = ",".join(f'"{number:x}":1' for number in range(380_000))
+    return json.dumps({"query": EVALUATE, "variables": {"context": {"x": 0}}}).replace('"x": 0', members).encode()
+
+
 async def send_largest_bodies(target: AttackedDeployment) -> AttackResult:
-    """Send 24 bodies of 4 MiB at once, with different values."""
-    bodies = [_body(EVALUATE, "context", filling) for filling in FILLINGS.values()]
+    """Send 28 bodies of 4 MiB at once, with different values."""
+    bodies = [*(_body(EVALUATE, "context", filling) for filling in FILLINGS.values()), _body_of_keys()]
     return AttackResult(codes(await asyncio.gather(*(_post(target, body) for body in bodies * 4))))
 
 

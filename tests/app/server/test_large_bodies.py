@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from time import perf_counter
 
 import httpx
@@ -10,12 +11,13 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from app.server import body_limit
-from app.server.body_limit import MAX_CONTAINERS, LargeBodies, TooManyLargeBodies, decoded_in_turn
+from app.server.body_limit import MOST, LargeBodies, TooManyLargeBodies, decoded_in_turn
 from app.server.operations import decode_json
 from persistence.problems import Limit
 from tests.app_server import TRANSPORT
 from tests.hostile.loop_lag import longest_block
 
+MAX_CONTAINERS = MOST["lists and objects"][1]
 QUERY = 'query ($c: JSON!) { evaluateExpression(expression: "x | length", context: $c) { value } }'
 BRACES = "{" * 10 + '"' + "\\"
 
@@ -25,21 +27,27 @@ def operation(values: list[object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"),
+    ("text", "excess"),
     [
-        ('{"a": [1, {"b": []}]}', 4),
-        (json.dumps([BRACES] * MAX_CONTAINERS), 1),
-        (json.dumps([BRACES, "\\", '\\"', []] * (MAX_CONTAINERS // 8)), 1 + MAX_CONTAINERS // 8),
-        ("[" + ",".join(["[]"] * MAX_CONTAINERS) + "]", 1 + MAX_CONTAINERS),
+        ('{"a": [1, {"b": []}]}', None),
+        (json.dumps([BRACES] * MAX_CONTAINERS), None),
+        (json.dumps([BRACES, "\\", '\\"', []] * (MAX_CONTAINERS // 8)), None),
+        ("[" + ",".join(["[]"] * MAX_CONTAINERS) + "]", "200,001 lists and objects"),
+        (json.dumps({"a": ":" * 300_000, "b": "," * 1_100_000}), None),
+        (json.dumps(dict.fromkeys(map(str, range(250_001)))), "250,001 members of objects"),
+        ("[" + ",".join(["1"] * 1_000_002) + "]", "1,000,001 values"),
     ],
-    ids=["few", "in texts", "between escapes", "many"],
+    ids=["few", "in texts", "between escapes", "lists", "other characters in texts", "members", "values"],
 )
-async def test_only_brackets_outside_of_texts_count(text: str, count: int) -> None:
-    found = body_limit._containers(text)
-    assert (found > MAX_CONTAINERS) == (count > MAX_CONTAINERS)
-    if count > 4:
-        assert found == count
-    assert body_limit._containers(text.encode()) == found
+@pytest.mark.parametrize("encode", [str, str.encode])
+async def test_too_many_values_outside_of_texts_are_refused(
+    text: str, excess: str | None, encode: Callable[[str], str | bytes]
+) -> None:
+    if excess is None:
+        assert await decoded_in_turn(decode_json, encode(text), "somebody") == json.loads(text)
+        return
+    with pytest.raises(Limit, match=excess):
+        await decoded_in_turn(decode_json, encode(text), "somebody")
 
 
 async def test_a_text_with_too_many_lists_is_refused_and_any_other_is_parsed() -> None:
