@@ -28,6 +28,7 @@ Modules:
     interpreter: Starts modules of this installation in other Python processes.
     invalid_values: Own sentences for the errors of pydantic.
     metrics: Every metric, in the text format of Prometheus.
+    near_names: Finds the known name that a wrong one probably means.
     release: The version of this release.
     problems: The value type for one problem of an input or a spec.
     response_headers: The limits of the headers of a response.

@@ -33,9 +33,29 @@ class NodeTypeView:
     output_schema: dict[str, Any]
     ports: list[str]
     ports_from: str | None
+    named_ports: list["PortView"]
+    port_paths: list["PortPathView"]
     example: dict[str, Any]
     deprecated: str | None
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PortView:
+    """A named port of a node type."""
+
+    name: str
+    title: str
+    is_default: bool
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PortPathView:
+    """A path in the config of a node type that adds named ports."""
+
+    path: str
+    is_default: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +94,22 @@ def _view(kind: NodeType[Any]) -> NodeTypeView:
         config.model_json_schema(),
         kind.output_schema,
         [*kind.ports, ERROR_PORT],
-        kind.ports_from,
+        next(iter(kind.port_paths()), None),
+        [_port(kind, port) for port in (*kind.ports, ERROR_PORT)],
+        [PortPathView(path, path == kind.default_port) for path in kind.port_paths()],
         kind.example,
         kind.deprecated,
     )
 
 
+def _port(kind: NodeType[Any], name: str) -> PortView:
+    title = name.replace("_", " ").replace("-", " ").capitalize()
+    return PortView(name, title, name == kind.default_port, name == ERROR_PORT)
+
+
 def _broken(name: str, problem: str) -> NodeTypeView:
     """Return the view of a node type that could not be loaded, with the reason."""
-    return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, {}, None, problem)
+    return NodeTypeView(name, name, "", "broken", "alert", {}, {}, [], None, [], [], {}, None, problem)
 
 
 def node_types(context: Context) -> list[NodeTypeView]:

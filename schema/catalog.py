@@ -14,6 +14,24 @@ from schema.scalars import JSON
 from schema.spec import SAMPLE_CONTEXT, ExpressionResultType, KindArgument, SpecReport
 
 
+@strawberry.type(description="A named port of a node type, by which edges leave its nodes.")
+class NodePort:
+    name: str = strawberry.field(description="The `port` of an edge, and the id of a handle in React Flow.")
+    title: str = strawberry.field(description="For people.")
+    is_default: bool = strawberry.field(
+        description="Whether a node leaves by it if nothing else decides, such as `false` of a conditional."
+    )
+    is_error: bool = strawberry.field(description="Whether it is taken only on a failure, with `onError: branch`.")
+
+
+@strawberry.type(description="A path in the config of a node that adds ports.")
+class NodePortPath:
+    path: str = strawberry.field(
+        description="Such as `default`, or `cases[*].port` for the `port` of each item of `cases`."
+    )
+    is_default: bool = strawberry.field(description="Whether a node leaves by this port if nothing else decides.")
+
+
 @strawberry.type(name="NodeType")
 class NodeTypeInfo:
     name: str
@@ -26,7 +44,16 @@ class NodeTypeInfo:
     ports: list[str] = strawberry.field(
         description="Ports that edges may leave by: `true`, `false`, the name of a case, `error`."
     )
-    ports_from: str | None = strawberry.field(description="The path in `config` that adds ports: `cases[*].port`.")
+    ports_from: str | None = strawberry.field(
+        description="The first path in `config` that adds ports: `cases[*].port`. `portPaths` has all."
+    )
+    named_ports: list[NodePort] = strawberry.field(
+        description="The ports that every node of this type has, `error` last."
+    )
+    port_paths: list[NodePortPath] = strawberry.field(
+        description="Every path in `config` that adds ports. Their values are names of ports; an absent or null one adds "
+        "none."
+    )
     example: JSON
     deprecated: str | None
     problem: str | None = strawberry.field(

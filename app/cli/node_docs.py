@@ -156,7 +156,8 @@ def _description(field: Mapping[str, Any]) -> str:
 
 def _ports(node_type: NodeType[Any]) -> str:
     fixed = ", ".join(f"`{port}`" for port in node_type.ports)
-    configured = f"those that its config names in `{node_type.ports_from}`" if node_type.ports_from else ""
+    paths = " and ".join(f"`{path}`" for path in node_type.port_paths())
+    configured = f"those that its config names in {paths}" if paths else ""
     ports = " and ".join(part for part in (fixed, configured) if part)
     return f"Ports: {ports}.\n" if ports else ""
 

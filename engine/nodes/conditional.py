@@ -45,6 +45,7 @@ class ConditionalNode(NodeType[ConditionalConfig]):
     Config: ClassVar[type[NodeConfig]] = ConditionalConfig
     inline: ClassVar[bool] = True
     ports: ClassVar[tuple[str, ...]] = (TRUE, FALSE)
+    default_port: ClassVar[str | None] = FALSE
     output_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"result": {"type": "boolean"}},

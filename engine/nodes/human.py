@@ -63,6 +63,7 @@ class HumanNode(NodeType[HumanConfig]):
     icon: ClassVar[str] = "user"
     Config: ClassVar[type[NodeConfig]] = HumanConfig
     ports: ClassVar[tuple[str, ...]] = (ANSWERED, EXPIRED)
+    default_port: ClassVar[str | None] = ANSWERED
     example: ClassVar[dict[str, Any]] = {
         "prompt": "Approve {{ input.amount }}?",
         "schema": {"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]},

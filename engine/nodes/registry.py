@@ -94,7 +94,7 @@ def _check_catalog_entry(kind: NodeType[Any]) -> None:
         TypeError: An attribute has the wrong type.
     """
     texts = (kind.name, kind.title, kind.description, kind.category, kind.icon)
-    if not all(isinstance(text, str) for text in (*texts, *kind.ports)):
+    if not all(isinstance(text, str) for text in (*texts, *kind.ports, *kind.port_paths())):
         raise TypeError("its name, title, description, category, icon and ports must be strings")
     values = {"Config": kind.Config.model_json_schema(), "output_schema": kind.output_schema, "example": kind.example}
     for name, value in values.items():

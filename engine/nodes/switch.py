@@ -55,7 +55,8 @@ class SwitchNode(NodeType[SwitchConfig]):
     icon: ClassVar[str] = "route"
     Config: ClassVar[type[NodeConfig]] = SwitchConfig
     inline: ClassVar[bool] = True
-    ports_from: ClassVar[str | None] = "cases[*].port"
+    ports_from: ClassVar[str | tuple[str, ...] | None] = ("cases[*].port", "default")
+    default_port: ClassVar[str | None] = "default"
     output_schema: ClassVar[dict[str, Any]] = {
         "type": "object",
         "properties": {"port": {"type": ["string", "null"]}},

@@ -213,7 +213,9 @@ class NodeType(Generic[ConfigT]):
             other nodes run as tasks beside the graph, so that no node delays another branch.
         ends_run: True for a type whose output is the run's output, unless the spec has `outputs`.
         ports: The named ports in addition to `error`.
-        ports_from: The path in the config that adds named ports.
+        ports_from: The path in the config that adds named ports, or several paths.
+        default_port: Which of `ports`, or of the paths in `ports_from`, the node leaves by if nothing
+            else decides.
         output_schema: The JSON Schema of the output.
         example: A valid config, shown in the catalog.
         deprecated: A message to authors who use the type, or None.
@@ -230,11 +232,16 @@ class NodeType(Generic[ConfigT]):
     inline: ClassVar[bool] = False
     ends_run: ClassVar[bool] = False
     ports: ClassVar[tuple[str, ...]] = ()
-    ports_from: ClassVar[str | None] = None
+    ports_from: ClassVar[str | tuple[str, ...] | None] = None
+    default_port: ClassVar[str | None] = None
     output_schema: ClassVar[dict[str, Any]] = {}
     example: ClassVar[dict[str, Any]] = {}
     deprecated: ClassVar[str | None] = None
     waits: ClassVar[bool] = False
+
+    def port_paths(self) -> tuple[str, ...]:
+        """Return every path in the config that adds named ports."""
+        return (self.ports_from,) if isinstance(self.ports_from, str) else self.ports_from or ()
 
     def ports_of(self, config: ConfigT) -> tuple[str, ...]:
         """Return the named ports of a node with this config, without `error`."""

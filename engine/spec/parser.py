@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from engine.invalid_values import sentence
+from engine.near_names import did_you_mean
 from engine.problems import FieldProblem, join_path
 from engine.spec.desugar import add_branch_edges, add_passed_nodes, move_fields_to_config
 from engine.spec.identity import edge_ids
@@ -30,6 +31,8 @@ from engine.states import Severity
 from engine.types import JSON
 
 RawT = TypeVar("RawT", bound=RawModel)
+MAX_HINTS = 100
+"""Unknown fields of a spec for which a known one is looked for."""
 
 
 @dataclass(slots=True)
@@ -143,13 +146,19 @@ def _parse_edges(items: list[JSON], result: ParseResult) -> list[EdgeSpec]:
         path = f"edges[{index}]"
         edge_id = item_id if isinstance(item_id, str) else None
         if isinstance(item, dict):
-            _warn_of_unknown_fields(item, EDGE_NAMES, path, result, edge_id=edge_id)
+            _warn_of_unknown_fields(item, _edge_names(item), path, result, edge_id=edge_id)
         raw_edge = _validate(RawEdge, item, path, result, edge_id=edge_id)
         if raw_edge is None:
             continue
         edges.append(EdgeSpec(item_id, raw_edge.source, raw_edge.target, raw_edge.port, raw_edge.condition))
         result.edge_paths.append(path)
     return edges
+
+
+def _edge_names(item: dict[str, Any]) -> Collection[str]:
+    """Return the known fields of an edge: `sourceHandle` is one where it names the port."""
+    handle = item.get("sourceHandle")
+    return EDGE_NAMES if handle is not None and handle != item.get("port") else {*EDGE_NAMES, "sourceHandle"}
 
 
 def _validate(
@@ -186,7 +195,8 @@ def _warn_of_unknown_fields(
 ) -> None:
     for key in item:
         if key not in known:
-            message = f"`{key}` is not a known field and is ignored"
+            hint = did_you_mean(key, known) if len(result.warnings) < MAX_HINTS else ""
+            message = f"`{key}` is not a known field and is ignored{hint}"
             result.warnings.append(
                 FieldProblem(join_path(path, key), "UNKNOWN_FIELD", message, Severity.WARNING, node_id, edge_id)
             )

@@ -3,7 +3,7 @@
 The JSON Schema of the config marks them by `format` (engine/sdk/annotations.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -30,6 +30,41 @@ def schema_of(config: type[NodeConfig]) -> dict[str, Any]:
             if isinstance(alias, str):
                 properties[alias] = properties.get(name, {})
     return schema
+
+
+def fields_at(config: type[NodeConfig], location: Sequence[str | int]) -> list[str]:
+    """Return the names of the fields that an object in a config may have.
+
+    Args:
+        config: The config model.
+        location: The location of the object in an error of pydantic.
+    """
+    schema = schema_of(config)
+    defs, options = schema.get("$defs", {}), [schema]
+    for part in location:
+        inner = [_inner(option, part) for option in _options(options, defs)]
+        found = [one for one in inner if one is not None]
+        options = found or options  # pydantic adds the names of the members of a union
+    return sorted({name for option in _options(options, defs) for name in option.get("properties", {})})
+
+
+def _inner(schema: Mapping[str, Any], part: str | int) -> Any:
+    rest = schema.get("additionalProperties")
+    named = schema.get("properties", {}).get(part, rest if isinstance(rest, dict) else None)
+    return schema.get("items") if isinstance(part, int) else named
+
+
+def _options(schemas: Sequence[Any], defs: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the objects among some schemas, with those that they refer to."""
+    for schema in schemas:
+        if not isinstance(schema, dict):
+            continue
+        if isinstance(reference := schema.get("$ref"), str):
+            yield from _options([defs.get(reference.rpartition("/")[2])], defs)
+            continue
+        yield schema
+        for name in ("anyOf", "oneOf", "allOf"):
+            yield from _options(schema.get(name, ()), defs)
 
 
 def config_texts(config: type[NodeConfig], value: JSON, path: str) -> Iterator[TemplateText]:

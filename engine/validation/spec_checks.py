@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from engine.graph.plan import PlanError, make_plan
 from engine.invalid_values import sentence
+from engine.near_names import did_you_mean
 from engine.problems import FieldProblem, join_path
 from engine.sdk.annotations import NODE
 from engine.sdk.node import NodeConfig, NodeType
@@ -20,7 +21,7 @@ from engine.sdk.node_types import NodeTypes
 from engine.spec.model import NodeSpec
 from engine.spec.parser import ParseResult, parse_with_problems
 from engine.spec.raw import error_path
-from engine.spec.template_fields import nested_values
+from engine.spec.template_fields import fields_at, nested_values
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import (
@@ -39,6 +40,8 @@ from engine.validation.retry_codes import check_codes
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
+MAX_HINTS = 20
+"""Unknown fields of a config for which a known one is looked for."""
 
 
 def check_size(parsed: ParseResult) -> Iterator[FieldProblem]:
@@ -94,7 +97,9 @@ def check_config(
     kind = types.get(name)
     if kind is None:
         reason = f"could not be loaded ({types.broken[name]})" if name in types.broken else "is unknown"
-        message = f"the node type {name!r} {reason}; the available types are {', '.join(sorted(types))}"
+        hint = did_you_mean(name, list(types)) if name not in types.broken else ""
+        hint = hint or f"; the available types are {', '.join(sorted(types))}"
+        message = f"the node type {name!r} {reason}{hint}"
         yield FieldProblem(join_path(path, "type"), "UNKNOWN_TYPE", message, node_id=node_id)
         return None
     if kind.deprecated:
@@ -110,7 +115,7 @@ def check_config(
             yield replace(problem, line=found.line, column=found.column)
         return config
     except ValidationError as error:
-        yield from _config_problems(error, join_path(path, "config"), raw, node_id)
+        yield from _config_problems(error, join_path(path, "config"), raw, node_id, kind.Config)
     except Exception as fault:  # raised by a validator of a third-party package
         message = f"the node type {name!r} failed to read this config, which is a fault of the type: {fault!r}"
         yield FieldProblem(join_path(path, "config"), "CONFIG", message, node_id=node_id)
@@ -118,13 +123,16 @@ def check_config(
 
 
 def _config_problems(
-    error: ValidationError, path: str, raw: dict[str, Any], node_id: str | None
+    error: ValidationError, path: str, raw: dict[str, Any], node_id: str | None, model: type[NodeConfig]
 ) -> Iterator[FieldProblem]:
-    for detail in error.errors(include_url=False, include_input=False):
+    for place_in_errors, detail in enumerate(error.errors(include_url=False, include_input=False)):
         context = detail.get("ctx", {})
         place = error_path(path, (*detail["loc"], *context.get("at", ())), raw)
         line, column = context.get("line"), context.get("column")
-        yield FieldProblem(place, "CONFIG", sentence(detail), node_id=node_id, line=line, column=column)
+        message = sentence(detail)
+        if detail["type"] == "extra_forbidden" and place_in_errors < MAX_HINTS:
+            message += did_you_mean(str(detail["loc"][-1]), fields_at(model, detail["loc"][:-1]))
+        yield FieldProblem(place, "CONFIG", message, node_id=node_id, line=line, column=column)
 
 
 def _check_wait(node: NodeSpec, path: str, types: NodeTypes) -> Iterator[FieldProblem]:

@@ -24,6 +24,7 @@ from engine.spec.parser import ParseResult, parse_with_problems
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
+from engine.validation.handles import with_ports
 from engine.validation.spec_checks import check_config, check_parts, check_size
 from engine.validation.template_scopes import node_texts, spec_texts
 from engine.validation.templates import Nodes, Reader
@@ -65,6 +66,7 @@ def validate(raw: JSON, types: NodeTypes) -> ValidationReport:
     """Validate a spec. Never raises, whatever `raw` is."""
     if unreadable := _check_readable(raw):
         return ValidationReport(False, [unreadable])
+    raw = with_ports(raw, types)
     parsed = parse_with_problems(raw)
     problems = [*parsed.problems, *parsed.warnings, *check_size(parsed)]
     if not any(problem.code == "LIMIT" for problem in problems):

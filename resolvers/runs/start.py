@@ -65,7 +65,7 @@ async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
     check_wait(arguments.timeout_ms)
     async with context.database.connect() as connection:
         project_id = await project_for(connection, context.caller, MUTATIONS["runAdhoc"], arguments.project_id)
-    content = content_to_save(arguments.spec)
+    content = content_to_save(context, arguments.spec)
     await check_runnable(context, content.spec)
     check_use(context, project_id, content.spec)
 

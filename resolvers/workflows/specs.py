@@ -5,6 +5,7 @@ Nothing is run.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import orjson
 
@@ -16,10 +17,12 @@ from engine.isolation.loop_share import loop_share
 from engine.isolation.turns import Owner, QueueFull, working_for
 from engine.problems import FieldProblem
 from engine.runtime.single_node import build_scope
+from engine.sdk.node_types import NodeTypes
 from engine.spec.identity import hash_of_normal, normalise
 from engine.states import Severity
 from engine.types import JSON
 from engine.validation.catalog_names import MODEL, TOOL, unknown_names
+from engine.validation.handles import with_ports
 from engine.validation.validator import ValidationReport, validate
 from engine.values.large_values import off_loop
 from engine.values.storable import check_storable
@@ -94,7 +97,7 @@ async def report(context: Context, spec: JSON) -> ValidationReport:
     return replace(validated, warnings=warnings)
 
 
-def content_to_save(spec: JSON) -> Content:
+def content_to_save(context: Context, spec: JSON) -> Content:
     """Return the normalised spec with its hash.
 
     It may be unfinished, but must be a storable object of at most 1 MiB.
@@ -104,12 +107,12 @@ def content_to_save(spec: JSON) -> Content:
     """
     if not isinstance(spec, dict):
         raise invalid("input.spec", "NOT_AN_OBJECT", f"A spec must be an object, not {_type_of(spec)}.")
-    return off_loop(_content, spec)
+    return off_loop(partial(_content, types=context.node_types), spec)
 
 
-def _content(spec: JSON) -> Content:
+def _content(spec: JSON, *, types: NodeTypes) -> Content:
     _check_size(spec)
-    normal = normalise(spec)
+    normal = normalise(with_ports(spec, types))
     return Content(normal, hash_of_normal(normal))
 
 

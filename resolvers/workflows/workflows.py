@@ -70,7 +70,7 @@ async def create_workflow(
         Invalid: Name, description or spec are out of range, or both spec and template are given.
         NotFound, Forbidden: The caller has no role in the project, or a lower one than editor.
     """
-    content = content_to_save(_first_spec(context, spec, template))
+    content = content_to_save(context, _first_spec(context, spec, template))
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, MUTATIONS["createWorkflow"], project_id)
         return await workflows.create(
@@ -185,7 +185,7 @@ async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_re
 
     Raises Conflict with the current draft if it has another revision than expected.
     """
-    content = content_to_save(spec)
+    content = content_to_save(context, spec)
     return await shielded(_save(context, "saveDraft", workflow_id, content, expected_revision))
 
 
