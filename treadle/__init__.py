@@ -1,4 +1,4 @@
-"""The API for authors of node types, tools and trigger kinds. Other projects import this package and no other.
+"""The API for authors of node types, tools and trigger kinds, and the client. Other projects import no other package.
 
 The packages app, engine, persistence, resolvers, schema, web and worker are internal.
 docs/extending.md shows a complete node type with its test.
@@ -17,6 +17,7 @@ Stability:
     The entry point groups `treadle.nodes`, `treadle.tools` and `treadle.triggers` are stable in the same way.
 
 Modules:
+    client: The client of a Treadle server, for Python programs.
     testing: Runs one node type without a workflow, for the tests of a package.
 """
 

@@ -12,8 +12,8 @@
 - `node_docs`: generates docs/nodes.md.
 - `setting_docs`: generates docs/settings.md.
 - `schema_changes`: lists the breaking changes between two GraphQL schemas, before a release.
-- `watch`: `treadle run`, which starts a run and follows it.
-- `client`: the GraphQL client of `watch`.
+- `watch`: `treadle run`, which starts a run and follows it with `treadle.client`.
+- `client`: `treadle.client` with the errors of the command line.
 - `questions`: renders what a waiting run asks a person.
 - `arguments`: reads the spec and the inputs of `treadle run`.
 """

@@ -1,11 +1,10 @@
-"""`treadle run`: submits a spec and shows the states of its nodes live, over the public API.
+"""`treadle run`: submits a spec and shows the states of its nodes live, with `treadle.client`.
 
 The run belongs to the server and continues after this process has ended. If the connection is lost,
-this process reconnects and continues from the last `seq` that it has received.
+the client reconnects and continues from the last `seq` that it has received.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from typing import Any
 
@@ -16,31 +15,22 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.client import TRANSIENT_ERRORS, ApiClient, RunRefused, ServerUnavailable
+from app.cli.client import ApiClient
 from app.cli.operations.output import print_json
 from app.cli.questions import WAITS, open_questions, question_text
 from app.terminal_text import escape_controls
-from engine.states import TERMINAL
+from treadle.client import (
+    NodeStateChangedData,
+    NodeStateData,
+    RunSnapshotData,
+    RunUpdateData,
+    RunView,
+    TreadleError,
+)
 
-_RUN = """
-mutation ($input: RunAdhocInput!) {
-  runAdhoc(input: $input) {
-    run { id nodeStates { nodeId label type status progress } }
-    errors { title detail ... on ValidationProblem { errors { field message } } }
-  }
-}
-"""
-_STATES = """
-subscription ($run: ID!, $after: Int) {
-  nodeStates(runId: $run, after: $after) {
-    seq runStatus progress
-    nodeState { nodeId label type status progress message visits durationMs error { message } }
-  }
-}
-"""
 _END = "query ($run: ID!) { run(id: $run) { status output durationMs error { nodeId code message } } }"
+_TYPES = ("NODE_STATE", "RUN_STATUS", "PROGRESS")
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "RUNNING": "cyan", "SKIPPED": "dim", "WAITING": "yellow"}
-RECONNECT_S = 0.5
 QUEUED_S = 3.0
 """Seconds that a run may be QUEUED before this command looks for a live worker, and again after that."""
 
@@ -60,7 +50,7 @@ class RunWatcher:
         self._console = Console(stderr=is_json)
         self._run_id: str | None = None
         self._printed_waits: set[str] = set()
-        self._states: dict[str, dict[str, Any]] = {}
+        self._view = RunView()
         self._is_paused = self._is_lost = False
 
     @property
@@ -75,16 +65,27 @@ class RunWatcher:
 
     async def follow(self, spec: Any, inputs: Any) -> str:
         """Run the spec, print its result, and return the run's final status. Raises RunRefused."""
-        run = await self._submit(spec, inputs)
-        self._run_id = run_id = str(run["id"])
-        self._console.print(f"run [bold]{run_id}[/bold]")
-        self._states = {state["nodeId"]: state for state in run["nodeStates"]}
+        async with self._client:
+            self._client.on_retry = self._print_connection_lost
+            self._run_id = run_id = (await self._client.start(spec, inputs)).id
+            self._console.print(f"run [bold]{run_id}[/bold]")
+            await self._watch(run_id)
+            run = (await self._client.wait_for(_END, run=run_id))["run"]
+        if self._is_json:
+            print_json({"id": run_id, **run})
+        else:
+            _print_result(self._console, run)
+        return str(run["status"])
+
+    async def _watch(self, run_id: str) -> None:
         waiting = asyncio.create_task(self._look_for_worker())
         try:
             with Live(console=self._console, auto_refresh=False) if self._is_live else nullcontext() as live:
-                async with aclosing(self._updates(run_id)) as updates:
+                async with aclosing(self._client.watch_run(run_id, types=_TYPES)) as updates:
                     async for update in updates:
-                        if update["runStatus"] != "QUEUED":
+                        self._is_lost = False
+                        self._view.apply(update)
+                        if self._view.status != "QUEUED":
                             waiting.cancel()
                         await self._show(run_id, update, live)
         finally:
@@ -93,12 +94,6 @@ class RunWatcher:
         if self._is_live and not self._console.is_terminal:
             # Without a terminal, Live does not end the last line of the table.
             self._console.line()
-        run = await self._read(_END, run_id)
-        if self._is_json:
-            print_json({"id": run_id, **run})
-        else:
-            _print_result(self._console, run)
-        return str(run["status"])
 
     async def _look_for_worker(self) -> None:
         """Say that no worker is alive, as long as the run is QUEUED. Cancelled once it has started."""
@@ -108,70 +103,29 @@ class RunWatcher:
                 self._print("No worker is alive, so the run stays QUEUED. Start one with `treadle worker`.")
                 return
 
-    async def _show(self, run_id: str, update: dict[str, Any], live: Live | None) -> None:
-        if (state := update["nodeState"]) is not None:
-            self._states[state["nodeId"]] = state
+    async def _show(self, run_id: str, update: RunUpdateData, live: Live | None) -> None:
         if live is not None:
-            live.update(_table(self._states, update["runStatus"], update["progress"]), refresh=True)
+            live.update(_table(self._view), refresh=True)
         await self._print_open_waits(run_id, update)
 
-    async def _submit(self, spec: Any, inputs: Any) -> dict[str, Any]:
-        payload = (await self._client.execute(_RUN, input={"spec": spec, "inputs": inputs}))["runAdhoc"]
-        if payload["errors"]:
-            raise RunRefused("\n".join(line for problem in payload["errors"] for line in _problem_lines(problem)))
-        run: dict[str, Any] = payload["run"]
-        return run
-
-    async def _updates(self, run_id: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield node states until the run ends.
-
-        After a lost connection, continue from the last `seq`.
-        """
-        after: int | None = None
-        while True:
-            try:
-                async with aclosing(self._client.subscribe(_STATES, run=run_id, after=after)) as messages:
-                    async for message in messages:
-                        update = message["nodeStates"]
-                        after, self._is_lost = update["seq"], False
-                        yield update
-                        if update["runStatus"] in TERMINAL:
-                            return
-                if (await self._read(_END, run_id))["status"] in TERMINAL:
-                    return
-            except TRANSIENT_ERRORS:
-                self._print_connection_lost()
-            await asyncio.sleep(RECONNECT_S)
-
-    async def _read(self, query: str, run_id: str) -> dict[str, Any]:
-        while True:
-            try:
-                run: dict[str, Any] = (await self._client.execute(query, run=run_id))["run"]
-            except ServerUnavailable:
-                self._print_connection_lost()
-                await asyncio.sleep(RECONNECT_S)
-            else:
-                self._is_lost = False
-                return run
-
-    def _print_connection_lost(self) -> None:
+    def _print_connection_lost(self, error: TreadleError, pause_s: float) -> None:
         if not self._is_lost:
             self._is_lost = True
             self._console.print(
                 "The server does not respond. The run is not lost; this command continues when the server is back."
             )
 
-    async def _print_open_waits(self, run_id: str, update: dict[str, Any]) -> None:
-        is_paused = update["runStatus"] == "PAUSED"
+    async def _print_open_waits(self, run_id: str, update: RunUpdateData) -> None:
+        is_paused = self._view.status == "PAUSED"
         if is_paused and not self._is_paused:
             self._print(
                 "The run is paused. To resume it:  "
                 f'mutation {{ resumeRun(input: {{runId: "{run_id}"}}) {{ run {{ status }} }} }}'
             )
         self._is_paused = is_paused
-        if update["runStatus"] != "WAITING" and (update["nodeState"] or {}).get("status") != "WAITING":
+        if self._view.status != "WAITING" and not _shows_wait(update):
             return
-        run = await self._read(WAITS, run_id)
+        run = (await self._client.wait_for(WAITS, run=run_id))["run"]
         for wait in open_questions(run):
             if wait["waitId"] not in self._printed_waits:
                 self._printed_waits.add(wait["waitId"])
@@ -181,15 +135,11 @@ class RunWatcher:
         self._console.print(Text(escape_controls(text, keep_lines=True)), soft_wrap=True)
 
 
-def _problem_lines(problem: dict[str, Any]) -> list[str]:
-    """Render a problem.
-
-    Its `detail` repeats the first errors of its fields, so it is left out if there are any.
-    """
-    fields = problem.get("errors") or []
-    if not fields:
-        return [problem["detail"]]
-    return [f"{problem['title']}:", *(f"  {one['field']}: {one['message']}" for one in fields)]
+def _shows_wait(update: RunUpdateData) -> bool:
+    """Whether a node of the update waits."""
+    if isinstance(update, RunSnapshotData):
+        return any(state.status == "WAITING" for state in update.node_states)
+    return isinstance(update, NodeStateChangedData) and update.node_state.status == "WAITING"
 
 
 def _print_result(console: Console, run: dict[str, Any]) -> None:
@@ -203,20 +153,23 @@ def _print_result(console: Console, run: dict[str, Any]) -> None:
         console.print(JSONHighlighter()(text), soft_wrap=True)
 
 
-def _table(states: dict[str, dict[str, Any]], status: str, progress: float) -> Table:
-    table = Table(title=f"{status}  {progress:.0%}", title_justify="left")
+def _table(view: RunView) -> Table:
+    table = Table(title=f"{view.status}  {view.progress:.0%}", title_justify="left")
     for heading in ("node", "type", "status", "visits", "ms", ""):
         table.add_column(heading, justify="right" if heading in ("visits", "ms") else "left")
-    for state in states.values():
-        colour = _COLOURS.get(state["status"], "white")
-        duration_ms = state.get("durationMs")
-        note = (state.get("error") or {}).get("message") or state.get("message") or ""
-        table.add_row(
-            Text(escape_controls(state["label"])),
-            Text(escape_controls(state["type"])),
-            f"[{colour}]{state['status']}[/{colour}]",
-            str(state.get("visits", 0) or ""),
-            "" if duration_ms is None else f"{duration_ms:.1f}",
-            Text(escape_controls(note[:60])),
-        )
+    for state in view.nodes.values():
+        table.add_row(*_cells(state))
     return table
+
+
+def _cells(state: NodeStateData) -> tuple[Text | str, ...]:
+    colour = _COLOURS.get(state.status, "white")
+    note = (state.error.message if state.error else state.message) or ""
+    return (
+        Text(escape_controls(state.label)),
+        Text(escape_controls(state.type)),
+        f"[{colour}]{state.status}[/{colour}]",
+        str(state.visits or ""),
+        "" if state.duration_ms is None else f"{state.duration_ms:.1f}",
+        Text(escape_controls(note[:60])),
+    )

@@ -25,7 +25,8 @@ def run_against_server(act: Callable[[ApiClient], Awaitable[ResultT]], url: str 
     """Call `act` with a client. An error ends the command with one line and exit code 1."""
 
     async def call() -> ResultT:
-        return await act(open_client(url, token))
+        async with open_client(url, token) as client:
+            return await act(client)
 
     try:
         return asyncio.run(call())

@@ -3,26 +3,20 @@
 After a lost connection it continues from the last `seq`, so no line is missed or repeated.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from app.cli.client import TRANSIENT_ERRORS, ApiClient, RunRefused, ServerUnavailable
+from app.cli.client import ApiClient, RunRefused
 from app.cli.operations.output import cell_text, print_line
 from engine.states import TERMINAL, LogLevel
+from treadle.client import LogRecordedData
 
 PAGE = 1000
-RECONNECT_S = 0.5
 _LOG = "seq at nodeId level message fields"
 _PAGE = f"""query ($id: ID!, $after: Int, $node: ID, $level: LogLevel) {{
   run(id: $id) {{ status lastSeq historyExpiredAt
     logs(first: {PAGE}, after: $after, nodeId: $node, minLevel: $level) {{ nodes {{ {_LOG} }} lastSeq hasMore }} }} }}"""
-_UPDATES = f"""subscription ($id: ID!, $after: Int) {{
-  runUpdates(runId: $id, after: $after, types: [LOG, RUN_STATUS]) {{
-    __typename ... on LogRecorded {{ {_LOG} }} ... on RunStatusChanged {{ seq status }}
-    ... on HistoryExpired {{ seq }} ... on RunSnapshot {{ seq }} }} }}"""
 
 
 class LogPrinter:
@@ -57,26 +51,12 @@ class LogPrinter:
         """Print what is stored, and then new lines until the run ends. Raises RunRefused."""
         if await self.print_stored() in TERMINAL:
             return
-        while True:
-            try:
-                async with aclosing(self._updates()) as updates:
-                    async for _ in updates:
-                        pass
-                # Its last lines may be newer than what the subscription has sent.
-                if await self.print_stored() in TERMINAL:
-                    return
-            except (*TRANSIENT_ERRORS, ServerUnavailable):
-                await asyncio.sleep(RECONNECT_S)
-
-    async def _updates(self) -> AsyncGenerator[None, None]:
-        async with aclosing(self._client.subscribe(_UPDATES, id=self._run_id, after=self._after)) as messages:
-            async for message in messages:
-                update = message["runUpdates"]
-                if update["__typename"] == "LogRecorded":
-                    self._print_lines([update])
-                elif update.get("status") in TERMINAL:
-                    return
-                yield
+        async with aclosing(self._client.watch_run(self._run_id, after=self._after, types=["LOG"])) as updates:
+            async for update in updates:
+                if isinstance(update, LogRecordedData):
+                    self._print_lines([_line(update)])
+        # Retention may have deleted what the client had not received.
+        await self.print_stored()
 
     def _print_lines(self, lines: list[dict[str, Any]]) -> None:
         for line in lines:
@@ -90,6 +70,12 @@ class LogPrinter:
         levels = list(LogLevel)
         is_high = levels.index(LogLevel(line["level"])) >= levels.index(self._level)
         return is_high and self._node in (None, line["nodeId"])
+
+
+def _line(update: LogRecordedData) -> dict[str, Any]:
+    """Return a line as queries return it."""
+    line = update.model_dump(mode="json", by_alias=True)
+    return {name: line[name] for name in _LOG.split()}
 
 
 def log_text(line: dict[str, Any]) -> str:

@@ -8,10 +8,12 @@ from rich.console import Console
 
 from app.cli.client import ApiClient
 from app.cli.watch import RunWatcher, _print_result, _table
+from treadle.client import NodeStateData, RunView
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202ex\u2066y"
 CONTROLS = set("\x1b\x07\x9b\u202e\u2066")
-STATE: dict[str, Any] = {"nodeId": "n", "label": HOSTILE, "type": HOSTILE, "status": "FAILED", "message": HOSTILE}
+STATE: Any = {"node_id": "n", "label": HOSTILE, "type": HOSTILE, "status": "FAILED", "message": HOSTILE}
+REST: Any = {"visits": 1, "duration_ms": 1.0, "error": None}
 
 
 @pytest.mark.parametrize("place", ["error", "output", "table", "question"])
@@ -19,7 +21,9 @@ def test_no_text_sends_commands_to_the_terminal(place: str) -> None:
     console = Console(file=io.StringIO(), width=500)
     error = {"code": "A", "nodeId": HOSTILE, "message": HOSTILE} if place == "error" else None
     if place == "table":
-        console.print(_table({"n": STATE}, "FAILED", 1.0))
+        view = RunView()
+        view.status, view.nodes = "FAILED", {"n": NodeStateData.model_construct(**STATE, **REST)}
+        console.print(_table(view))
     elif place == "question":
         watcher = RunWatcher(ApiClient("localhost:1"), is_live=False)
         watcher._console = console
