@@ -8,6 +8,7 @@
 - `rotate_key`: checks and rotation of the keys of secrets.
 - `backup`: `treadle backup` and `treadle restore`.
 - `operations`: `treadle runs|workflows|triggers|workers|queue|logs`, over the public API.
+- `project_files`: `treadle export` and `treadle import`.
 - `new_node`: the package that `treadle new-node` writes.
 - `node_docs`: generates docs/nodes.md.
 - `setting_docs`: generates docs/settings.md.

@@ -16,6 +16,7 @@ import typer
 from app.cli.backup.commands import app as backup_commands
 from app.cli.operations.commands import Json, Token, Url
 from app.cli.operations.commands import app as operation_commands
+from app.cli.project_files.commands import app as project_commands
 from app.settings import Settings, load_settings, unknown_variables
 from app.terminal_text import escape_controls
 from engine.release import VERSION
@@ -42,6 +43,7 @@ key_commands = typer.Typer(help="Create, list and revoke API keys.", no_args_is_
 app.add_typer(key_commands, name="key")
 app.add_typer(operation_commands)
 app.add_typer(backup_commands)
+app.add_typer(project_commands)
 
 
 def _print_version(is_requested: bool) -> None:

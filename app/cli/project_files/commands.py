@@ -1,0 +1,100 @@
+"""The commands `treadle export` and `treadle import`, over the public API."""
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.operations.commands import Json, Token, Url
+
+app = typer.Typer()
+Project = Annotated[
+    str | None, typer.Option(help="Id or name of the project. Default: your only project, or `default`.")
+]
+
+
+@app.command("export")
+def export_project(
+    folder: Annotated[Path, typer.Argument(help="The folder of the files, such as a checkout of Git.")],
+    project: Project = None,
+    drafts: Annotated[bool, typer.Option("--drafts", help="Write drafts instead of published versions.")] = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Write the workflows and triggers of a project as files, with names instead of ids, without secrets."""
+    from app.cli.arguments import ArgumentError
+    from app.cli.client import ApiClient
+    from app.cli.operations.connection import run_against_server
+    from app.cli.operations.output import print_line
+    from app.cli.project_files.remote import RemoteProject, read_project
+    from app.cli.project_files.transfer import export
+
+    async def act(client: ApiClient) -> RemoteProject:
+        return await read_project(client, project)
+
+    found = run_against_server(act, url, token)
+    try:
+        warnings = export(found, folder, drafts=drafts)
+    except ArgumentError as error:
+        sys.exit(f"treadle: {error}")
+    for warning in warnings:
+        print_line(f"warning: {warning}")
+    print_line(f"exported {len(found.workflows)} workflows of {found.name} to {folder}")
+
+
+@app.command("import")
+def import_project(
+    folder: Annotated[Path, typer.Argument(help="The folder of the files.")],
+    project: Project = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite drafts with changes that no version has.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete triggers that the files do not have.")] = False,
+    json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """Bring a project to the content of files. Content that has the same specHash is left alone."""
+    from app.cli.arguments import ArgumentError
+    from app.cli.client import ApiClient, RunRefused
+    from app.cli.operations.connection import run_against_server
+    from app.cli.operations.output import print_line
+    from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
+    from app.cli.project_files.portable import read_files
+    from app.cli.project_files.remote import read_project
+    from app.cli.project_files.transfer import carry_out, check_plan
+
+    async def act(client: ApiClient) -> tuple[list[ImportStep], list[str]]:
+        try:
+            workflows, secrets = read_files(folder)
+            found = await read_project(client, project)
+            plan = make_plan(found, workflows)
+            if not dry_run:
+                if not force:
+                    check_plan(plan)
+                await carry_out(found, plan, prune=prune)
+        except ArgumentError as error:
+            raise RunRefused(str(error)) from error
+        return plan, warnings_of(found, plan, secrets)
+
+    plan, warnings = run_against_server(act, url, token)
+    if json:
+        rows = [
+            {
+                "workflow": step.wanted.name,
+                "step": step.kind,
+                "specHash": step.wanted.hash,
+                "difference": step.difference(),
+            }
+            for step in plan
+        ]
+        print(json_module.dumps({"steps": rows, "warnings": warnings}, ensure_ascii=False, indent=2))
+        return
+    for step in plan:
+        print_line(step.summary())
+        if dry_run and step.kind is not StepKind.EQUAL:
+            print_line(step.difference())
+    for warning in warnings:
+        print_line(f"warning: {warning}")
+    print_line("nothing was changed (--dry-run)" if dry_run else f"imported {len(plan)} workflows")

@@ -1,0 +1,313 @@
+"""`treadle export` and `import`: two environments have the same content, whatever their ids are."""
+
+import asyncio
+import itertools
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.arguments import ArgumentError
+from app.cli.client import ApiClient, RunRefused, ServerUnavailable
+from app.cli.main import app
+from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
+from app.cli.project_files.portable import file_name, read_files, with_ids, with_names
+from app.cli.project_files.remote import RemoteProject, change, read_project
+from app.cli.project_files.transfer import carry_out, check_plan, export
+
+CHILD = 'Child "}" one'
+ORIGINAL = ApiClient.execute
+ENDS: list[dict[str, Any]] = [{"id": "start", "type": "start"}, {"id": "end", "type": "end"}]
+
+
+def spec(*nodes: dict[str, Any]) -> dict[str, Any]:
+    ids = ["start", *(node["id"] for node in nodes), "end"]
+    edges = [{"id": f"e{n}", "source": a, "target": b} for n, (a, b) in enumerate(itertools.pairwise(ids))]
+    return {"nodes": [ENDS[0], *nodes, ENDS[1]], "edges": edges}
+
+
+async def create(client: ApiClient, project: str, name: str, content: object, *, publish: bool = True) -> str:
+    values = {"projectId": project, "name": name, "description": f"About {name}", "spec": content}
+    id: str = (await change(client, "createWorkflow", "workflow { id }", **values))["workflow"]["id"]
+    if publish:
+        await change(client, "createVersion", "version { id }", workflowId=id, publish=True)
+    return id
+
+
+@pytest.fixture
+async def api(address: str) -> ApiClient:
+    return ApiClient(address)
+
+
+@pytest.fixture
+async def source(api: ApiClient) -> str:
+    """A project with workflows that refer to each other, triggers and a secret."""
+    project: str = (await change(api, "createProject", "project { id }", name="dev"))["project"]["id"]
+    await change(api, "setSecret", "secret { name }", projectId=project, name="hook_key", value="hunter2-hunter2")
+    child = await create(api, project, CHILD, spec({"id": "a", "type": "transform", "config": {"output": 1}}))
+    call = {
+        "id": "call",
+        "type": "subworkflow",
+        "config": {"workflow": child, "inputs": {"of": f"{{{{ '{child}' }}}}"}},
+    }
+    parent = await create(api, project, "A parent", spec(call))
+    await create(api, project, "Ünfinished", spec(), publish=False)
+    triggers: list[dict[str, Any]] = [
+        {"kind": "run_finished", "name": "After child", "config": {"workflowId": child}},
+        {"kind": "schedule", "name": "At nine", "config": {"cron": "0 9 * * *"}, "enabled": False},
+        {"kind": "webhook", "name": "Hook", "config": {"signature": {"kind": "github", "secret": "hook_key"}}},
+    ]
+    for trigger in triggers:
+        await change(api, "createTrigger", "trigger { id }", workflowId=parent, **trigger)
+    return project
+
+
+@pytest.fixture
+async def target(api: ApiClient) -> str:
+    """An empty project with the secret that the triggers need."""
+    project: str = (await change(api, "createProject", "project { id }", name="prod"))["project"]["id"]
+    await change(api, "setSecret", "secret { name }", projectId=project, name="hook_key", value="other-other-other")
+    return project
+
+
+async def export_to(api: ApiClient, project: str, folder: Path, *, drafts: bool = False) -> dict[str, str]:
+    """Export a project, and return the content of its files by name."""
+    assert export(await read_project(api, project), folder, drafts=drafts) == []
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*.json"))}
+
+
+async def import_from(api: ApiClient, project: str, folder: Path, *, prune: bool = False) -> list[ImportStep]:
+    found = await read_project(api, project)
+    plan = make_plan(found, read_files(folder)[0])
+    check_plan(plan)
+    await carry_out(found, plan, prune=prune)
+    return plan
+
+
+async def test_an_import_makes_the_same_content_with_other_ids_and_a_repeat_changes_nothing(
+    api: ApiClient, source: str, target: str, tmp_path: Path
+) -> None:
+    files = await export_to(api, source, tmp_path / "dev")
+    assert list(files) == [
+        "secrets.json",
+        "workflows/a-parent.json",
+        "workflows/child-one.json",
+        "workflows/ünfinished.json",
+    ]
+    everything = "".join(files.values())
+    assert not re.search(r"(wf|trg|prj|ver)_[0-9a-z]{20}|hunter2", everything)
+    assert r"${workflow:\"Child \\\"}\\\" one\"}" in everything
+    steps = await import_from(api, target, tmp_path / "dev")
+    assert {step.kind for step in steps} == {StepKind.CREATE}
+    assert await export_to(api, target, tmp_path / "prod") == files
+    before = await versions(api, target)
+    assert {step.kind for step in await import_from(api, target, tmp_path / "dev")} == {StepKind.EQUAL}
+    assert await versions(api, target) == before
+    names = {one["name"]: one["specHash"] for one in map(json.loads, list(files.values())[1:])}
+    assert {name: hash for name, hash in (await hashes(api, source)).items() if name == CHILD} == {CHILD: names[CHILD]}
+
+
+async def versions(api: ApiClient, project: str) -> Any:
+    query = """query ($id: ID) { workflows(projectId: $id) { nodes { name draft { revision } versions { nodes { number } }
+    triggers { nodes { updatedAt } } } } }"""
+    return await api.execute(query, id=project)
+
+
+async def hashes(api: ApiClient, project: str) -> dict[str, str]:
+    """The `specHash` of the drafts, as the server knows it."""
+    query = "query ($id: ID) { workflows(projectId: $id) { nodes { name draft { specHash } } } }"
+    rows = (await api.execute(query, id=project))["workflows"]["nodes"]
+    return {row["name"]: row["draft"]["specHash"] for row in rows}
+
+
+async def test_a_change_is_promoted_and_only_what_differs_is_touched(
+    api: ApiClient, source: str, target: str, tmp_path: Path
+) -> None:
+    await export_to(api, source, tmp_path)
+    await import_from(api, target, tmp_path)
+    remote = await read_project(api, source)
+    child = remote.workflows[CHILD]
+    changed = spec({"id": "a", "type": "transform", "config": {"output": 2}})
+    await change(api, "saveDraft", "draft { revision }", workflowId=child.id, spec=changed, expectedRevision=1)
+    # What is not published is not exported.
+    await export_to(api, source, tmp_path)
+    assert {step.kind for step in await import_from(api, target, tmp_path)} == {StepKind.EQUAL}
+    await change(api, "createVersion", "version { id }", workflowId=child.id, publish=True)
+    await export_to(api, source, tmp_path)
+    project = await read_project(api, target)
+    plan = make_plan(project, read_files(tmp_path)[0])
+    [step] = [step for step in plan if step.kind is StepKind.CHANGE]
+    assert step.summary().startswith(f"{CHILD}: save the draft, publish (")
+    assert (
+        '-            "output": 1' in step.difference().replace("  ", " ").replace("- ", "-            ")
+        or "+" in step.difference()
+    )
+    await import_from(api, target, tmp_path)
+    assert (await hashes(api, target))[CHILD] == (await hashes(api, source))[CHILD]
+
+
+async def test_a_draft_with_changes_of_its_own_is_not_overwritten(
+    api: ApiClient, source: str, target: str, tmp_path: Path
+) -> None:
+    await export_to(api, source, tmp_path)
+    await import_from(api, target, tmp_path)
+    project = await read_project(api, target)
+    edited = spec({"id": "mine", "type": "transform", "config": {"output": 0}})
+    child = project.workflows[CHILD]
+    await change(
+        api, "saveDraft", "draft { revision }", workflowId=child.id, spec=edited, expectedRevision=child.revision
+    )
+    # As long as the published version is the wanted one, the draft is left alone.
+    assert {step.kind for step in await import_from(api, target, tmp_path)} == {StepKind.EQUAL}
+    rewrite(tmp_path / "workflows" / file_name(CHILD), lambda one: one["spec"]["nodes"][1]["config"].update(output=3))
+    with pytest.raises(ArgumentError, match=r"have changes that no version has.*Nothing was changed"):
+        await import_from(api, target, tmp_path)
+    project = await read_project(api, target)
+    await carry_out(project, make_plan(project, read_files(tmp_path)[0]), prune=False)
+    assert (await read_project(api, target)).workflows[CHILD].draft.spec["nodes"][1]["config"] == {"output": 3}
+
+
+def rewrite(path: Path, act: Callable[[Any], object]) -> None:
+    value = json.loads(path.read_text())
+    act(value)
+    path.write_text(json.dumps(value))
+
+
+async def test_triggers_follow_the_files_and_are_deleted_only_when_asked(
+    api: ApiClient, source: str, target: str, tmp_path: Path
+) -> None:
+    await export_to(api, source, tmp_path)
+    await import_from(api, target, tmp_path)
+
+    def edit(value: Any) -> None:
+        value["triggers"] = value["triggers"][:2]
+        value["triggers"][0] |= {"kind": "schedule", "config": {"cron": "0 1 * * *"}}
+        value["triggers"][1]["enabled"] = True
+
+    rewrite(tmp_path / "workflows" / "a-parent.json", edit)
+    [step] = [step for step in await import_from(api, target, tmp_path) if step.kind is StepKind.CHANGE]
+    assert step.triggers == ("After child", "At nine")
+    project = await read_project(api, target)
+    plan = make_plan(project, read_files(tmp_path)[0])
+    assert [
+        line for line in warnings_of(project, plan, ["hook_key", "absent"]) if "A parent" in line or "absent" in line
+    ] == [
+        "secrets that the project prod does not have: absent",
+        "A parent: triggers that the file does not have stay: Hook (--prune deletes them)",
+    ]
+    await import_from(api, target, tmp_path, prune=True)
+    triggers = (await read_project(api, target)).workflows["A parent"].draft.triggers
+    assert {one.name: (one.kind, one.enabled) for one in triggers} == {
+        "After child": ("schedule", True),
+        "At nine": ("schedule", True),
+    }
+
+
+async def test_a_spec_with_problems_is_refused_before_anything_changes(
+    api: ApiClient, source: str, target: str, tmp_path: Path
+) -> None:
+    files = await export_to(api, source, tmp_path)
+    path = tmp_path / "workflows" / "a-parent.json"
+    rewrite(path, lambda one: one["spec"]["nodes"][1].update(type="nonsense"))
+    with pytest.raises(RunRefused, match=r"^A parent: .*nonsense.*Nothing was changed"):
+        await import_from(api, target, tmp_path)
+    assert (await read_project(api, target)).workflows == {}
+    path.write_text(files["workflows/a-parent.json"])
+    await import_from(api, target, tmp_path)
+    assert await export_to(api, target, tmp_path / "again") == files
+
+
+async def test_an_import_that_is_interrupted_is_repeated(
+    api: ApiClient, source: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = await export_to(api, source, tmp_path)
+    interruptions = 0
+    while interruptions < 30:
+        # One change succeeds each time, before the connection is lost.
+        left = iter(range(1))
+
+        async def execute(self: ApiClient, query: str, left: Any = left, **variables: Any) -> dict[str, Any]:
+            if query.startswith("mutation") and next(left, None) is None:
+                raise ServerUnavailable("the connection is lost")
+            return await ORIGINAL(self, query, **variables)
+
+        monkeypatch.setattr(ApiClient, "execute", execute)
+        try:
+            await import_from(api, target, tmp_path)
+            break
+        except RunRefused:
+            interruptions += 1
+        finally:
+            monkeypatch.undo()
+    assert 5 < interruptions < 30
+    assert await export_to(api, target, tmp_path / "again") == files
+
+
+BAD_FILES: list[tuple[str, str, str]] = [
+    ("workflows/a.json", "{", "a.json is not valid JSON"),
+    ("workflows/a.json", "[]", "a.json is no file of a workflow"),
+    ("workflows/a.json", '{"name": "A", "spec": {}}', "is no file of a workflow: 'published'"),
+    (
+        "workflows/a.json",
+        '{"name": "A", "spec": {}, "published": true, "triggers": [{"x": 1}]}',
+        "no file of a workflow",
+    ),
+    ("other.json", "{}", "has no files: `treadle export"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), BAD_FILES)
+def test_a_bad_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / "workflows").mkdir()
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ArgumentError, match=re.escape(message)):
+        read_files(tmp_path)
+
+
+def test_two_files_with_one_name_and_unknown_references_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "workflows").mkdir()
+    for name in "ab":
+        (tmp_path / "workflows" / f"{name}.json").write_text('{"name": "A", "spec": {}, "published": false}')
+    with pytest.raises(ArgumentError, match=r"several files in .* have the name 'A'"):
+        read_files(tmp_path)
+    with pytest.raises(ArgumentError, match="has no workflow 'B'"):
+        with_ids({"a": ['x${workflow:"B"}']}, {"A": "wf_1"})
+
+
+NAMES = ["A", 'q"uote', "br{ace}", "back\\slash", "ü", "${workflow:"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_references_survive_any_name(name: str) -> None:
+    id = "wf_01h45ytscbebyvny4gc8cr8ma2"
+    value = {"a": [f"{{{{ '{id}' }}}} and {id}", 1, None]}
+    portable = with_names(value, {id: name})
+    assert id not in json.dumps(portable)
+    assert with_ids(portable, {name: id}) == value
+
+
+async def test_the_commands_show_the_difference_and_change_nothing_with_dry_run(
+    api: ApiClient, address: str, source: str, target: str, tmp_path: Path, client: httpx.AsyncClient
+) -> None:
+    async def treadle(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, app, [*arguments, "--url", address])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "exported 3 workflows of dev" in await treadle("export", str(tmp_path), "--project", "dev")
+    shown = await treadle("import", str(tmp_path), "--project", "prod", "--dry-run")
+    assert "A parent: create, save the draft, publish, trigger After child" in shown
+    assert "+++ files" in shown
+    assert "nothing was changed (--dry-run)" in shown
+    assert (await read_project(api, target)).workflows == {}
+    assert "imported 3 workflows" in await treadle("import", str(tmp_path), "--project", "prod")
+    assert isinstance(await read_project(api, target), RemoteProject)
