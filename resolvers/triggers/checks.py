@@ -1,8 +1,8 @@
 """Validate the name, the kind, the config and the inputs of a trigger, and compute its first planned time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,6 +25,7 @@ from persistence.workflows.versions import get_published
 from resolvers.checks import checked_name
 from resolvers.context import Context
 
+ResultT = TypeVar("ResultT")
 MAX_JSON = 64 * 1024
 """Bytes of the config, of the inputs and of the payload of a trigger."""
 ABSENT: Any = object()
@@ -64,18 +65,20 @@ def checked_kind(kind: str, config: JSON, mapping: JSON) -> tuple[TriggerKind[An
 def checked_all(name: str, kind: str, config: JSON, mapping: JSON) -> tuple[str, TriggerKind[Any], Any]:
     """Return the name, the kind and the parsed config. Raises Invalid with all problems of all three."""
     problems: list[FieldProblem] = []
-    title, chosen, parsed = "", None, None
-    try:
-        title = checked_name("input.name", name)
-    except Invalid as error:
-        problems += error.errors
-    try:
-        chosen, parsed = checked_kind(kind, config, mapping)
-    except Invalid as error:
-        problems += error.errors
-    if chosen is None or problems:
+    title = caught(problems, checked_name, "input.name", name)
+    found = caught(problems, checked_kind, kind, config, mapping)
+    if title is None or found is None:
         raise Invalid(problems)
-    return title, chosen, parsed
+    return title, *found
+
+
+def caught(problems: list[FieldProblem], check: Callable[..., ResultT], *arguments: Any) -> ResultT | None:
+    """Call a check, and add its problems to a list. None if it has found any."""
+    try:
+        return check(*arguments)
+    except Invalid as error:
+        problems += error.errors
+        return None
 
 
 async def warnings_of(context: Context, trigger: Trigger) -> list[FieldProblem]:

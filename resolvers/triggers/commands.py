@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.problems import FieldProblem
 from engine.types import JSON
 from persistence.db.ids import Prefix, new_id
-from persistence.problems import invalid
+from persistence.problems import Invalid, invalid
 from persistence.runs.idempotency import MAX_KEY_LENGTH, arguments_hash
 from persistence.triggers import trigger as triggers
 from persistence.triggers import webhooks
@@ -19,7 +20,7 @@ from resolvers.authorise import require
 from resolvers.checks import checked_name
 from resolvers.context import Context
 from resolvers.permissions import MUTATIONS
-from resolvers.triggers.checks import ABSENT, check_workflow, checked_all, checked_kind, first_times
+from resolvers.triggers.checks import ABSENT, caught, check_workflow, checked_all, checked_kind, first_times
 
 
 async def create_trigger(
@@ -86,8 +87,9 @@ async def _new_values(
 ) -> dict[str, Any]:
     """Return the columns to write."""
     values: dict[str, Any] = {}
+    problems: list[FieldProblem] = []
     if "name" in changes:
-        values["name"] = checked_name("input.name", changes["name"] or "")
+        values["name"] = caught(problems, checked_name, "input.name", changes["name"] or "")
     if changes.get("enabled") is not None:
         values["enabled"] = changes["enabled"]
     edited = {name: changes[name] for name in ("config", "inputs") if name in changes}
@@ -96,13 +98,19 @@ async def _new_values(
         values |= edited | {"scopes": sorted(context.caller.scopes_in(trigger.project_id))}
     if edited or values.get("enabled") not in (None, trigger.enabled):
         config, mapping = edited.get("config", trigger.config), edited.get("inputs", trigger.inputs)
-        kind, parsed = checked_kind(trigger.kind, config, mapping) if edited or is_enabled else (None, None)
+        is_read = bool(edited) or is_enabled
+        found = caught(problems, checked_kind, trigger.kind, config, mapping) if is_read else None
+        if problems:
+            raise Invalid(problems)
+        kind, parsed = found or (None, None)
         values |= {"failures": 0, "last_error": None, "planned_at": None, "next_fire_at": None}
         if kind is not None:
             await check_workflow(connection, context.caller, parsed, trigger.project_id)
         if is_enabled and kind is not None:
             times = await first_times(connection, kind, parsed, trigger.id)
             values |= {"planned_at": times[0], "next_fire_at": times[1]}
+    if problems:
+        raise Invalid(problems)
     return values
 
 

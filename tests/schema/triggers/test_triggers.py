@@ -61,6 +61,11 @@ async def test_all_problems_of_a_trigger_are_reported_at_once(context: Context) 
     fields = {error["field"] for error in payload["errors"][0]["errors"]}
     names = ("config.cron", "config.timezone", "config.typo", "config", "inputs", "name")
     assert fields == {f"input.{name}" for name in names}
+    id = (await new_trigger(context, input["workflowId"]))["id"]
+    changed = await mutate(context, "updateTrigger", TRIGGER, id=id, name=" ", config=config, inputs="{{ nope }}")
+    assert {error["field"] for error in changed["errors"][0]["errors"]} == fields
+    named = await mutate(context, "updateTrigger", TRIGGER, id=id, name=" ")
+    assert [error["field"] for error in named["errors"][0]["errors"]] == ["input.name"]
 
 
 async def test_a_trigger_is_created_listed_and_deleted(context: Context) -> None:
