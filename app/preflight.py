@@ -7,6 +7,8 @@ doctor`.
 """
 
 import os
+import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,8 @@ from persistence.maintenance.presence import count_live
 
 log = structlog.get_logger(__name__)
 
+OLDEST_POSTGRES, NEWEST_POSTGRES, OLDEST_REDIS = 14, 18, 7
+"""Major versions: the oldest ones that Treadle supports, and the newest Postgres that it is tested with."""
 RESPONSE_S = 5.0
 """Seconds that a store has to respond."""
 REFUSALS = (
@@ -55,14 +59,18 @@ async def check_stores(settings: Settings) -> None:
         raise StoreError(
             "set TREADLE_DATABASE_URL and TREADLE_REDIS_URL, or use `treadle up`, which starts embedded stores"
         )
-    await postgres_version(settings.database_url)
+    version = await postgres_version(settings.database_url)
+    if problem := postgres_problem(version):
+        log.warning("start.old_store", store="Postgres", version=version, problem=problem)
     location = describe_postgres(settings.database_url)
     with _store_errors(location):
         is_outdated = await migrate.is_outdated(settings.database_url)
     if is_outdated:
         raise StoreError(f"{location} lacks migrations: run `treadle migrate` first")
     try:
-        await redis_version(settings.redis_url)
+        version = await redis_version(settings.redis_url)
+        if problem := redis_problem(version):
+            log.warning("start.old_store", store="Redis", version=version, problem=problem)
     except UnavailableError as error:
         log.warning("start.without_redis", error=str(error))
 
@@ -87,6 +95,27 @@ async def postgres_version(url: str) -> str:
             await connection.close(timeout=RESPONSE_S)
 
 
+def postgres_problem(version: str) -> str | None:
+    """Return what is wrong with a version of Postgres, and what to do; None if it is supported."""
+    if _major(version) >= OLDEST_POSTGRES:
+        return None
+    return (
+        f"is too old: Treadle needs Postgres {OLDEST_POSTGRES} or newer, and is tested up to {NEWEST_POSTGRES}. Upgrade it "
+        "(`pg_upgrade`, or `pg_dump` into a new server)"
+    )
+
+
+def redis_problem(version: str) -> str | None:
+    """Return what is wrong with a version of Redis, and what to do; None if it is supported or unknown."""
+    if not version[:1].isdigit() or _major(version) >= OLDEST_REDIS:
+        return None
+    return f"is too old: Treadle needs Redis {OLDEST_REDIS} or newer, or Valkey. Upgrade it; it holds nothing to keep"
+
+
+def _major(version: str) -> int:
+    return int(re.split(r"\D", version, maxsplit=1)[0])
+
+
 async def worker_counts(url: str) -> tuple[int, int]:
     """Count the live workers and the QUEUED runs of the database at `url`. Raises StoreError."""
     with _store_errors(describe_postgres(url)):
@@ -107,6 +136,8 @@ def _store_errors(location: str) -> Iterator[None]:
         raise StoreError(
             f"{location} refuses the connection: {refused.message}; check TREADLE_DATABASE_URL"
         ) from refused
+    except ssl.SSLError as error:
+        raise StoreError(f"{location}: {_tls_reason(error, 'sslrootcert', 'TREADLE_DATABASE_URL')}") from error
     except (OSError, OverflowError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StoreError(
             f"{location} cannot be reached ({_reason(error)}): is it running, and is TREADLE_DATABASE_URL right?"
@@ -128,6 +159,8 @@ async def redis_version(url: str) -> str:
             except NoPermissionError:
                 return "unknown"
     except (OSError, ValueError, RedisError) as error:
+        if isinstance(cause := _cause(error), ssl.SSLError):
+            raise StoreError(f"{location}: {_tls_reason(cause, 'ssl_ca_certs', 'TREADLE_REDIS_URL')}") from error
         if isinstance(_cause(error), AuthenticationError | NoPermissionError):
             raise StoreError(f"{location} refuses the connection: {_reason(error)}; check TREADLE_REDIS_URL") from error
         kind = UnavailableError if isinstance(_cause(error), TRANSIENT) else StoreError
@@ -170,6 +203,16 @@ def _cause(error: BaseException) -> BaseException:
     """Return the error that the Redis client has wrapped in its own error, if there is one."""
     cause = error.__cause__ or error.__context__
     return cause if isinstance(error, RedisError) and isinstance(cause, OSError | RedisError) else error
+
+
+def _tls_reason(error: ssl.SSLError, parameter: str, setting: str) -> str:
+    """Say why TLS failed, and what to do. `parameter` of the address names the file of an authority."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not trusted ({error.verify_message}): if it is right, add {parameter}=FILE to {setting}, with "
+            "the certificate of its authority"
+        )
+    return f"TLS fails ({error.reason or error}): check the certificates and the parameters for TLS in {setting}"
 
 
 def _reason(error: BaseException) -> str:

@@ -6,12 +6,15 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 PROGRAMS = {
     "nginx": "tests of deploy/nginx",
     "caddy": "tests of deploy/caddy",
     "unshare": "the test of deploy/image",
     "pgbouncer": "the test of a connection pooler",
+    "postgres": "the test of an older Postgres and of TLS (the package `postgresql`)",
+    "redis-server": "the test of an older Redis and of TLS",
 }
 """What is left out without each program."""
 ROOT_ONLY = ("unshare",)
@@ -22,7 +25,8 @@ def path_of(program: str) -> str | None:
     """Return where a program is. Some of Debian's are in a folder that is not on every PATH."""
     if program in ROOT_ONLY and os.geteuid() != 0:
         return None
-    return shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    debian = sorted(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
+    return shutil.which(program) or shutil.which(program, path=":".join(["/usr/sbin", "/usr/local/sbin", *debian]))
 
 
 def installed(*programs: str) -> list[str]:

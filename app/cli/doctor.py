@@ -17,7 +17,15 @@ from app.cli.rotate_key import check_secrets
 from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
 from app.http_client import plain_client
-from app.preflight import describe_postgres, describe_redis, postgres_version, redis_version, worker_counts
+from app.preflight import (
+    describe_postgres,
+    describe_redis,
+    postgres_problem,
+    postgres_version,
+    redis_problem,
+    redis_version,
+    worker_counts,
+)
 from app.settings import Settings, unknown_variables
 from app.terminal_text import escape_controls
 from engine.catalog_file import FILE_NAME, CatalogError, add_models, read_catalog
@@ -127,6 +135,8 @@ async def _database(settings: Settings) -> CheckResult:
         return True, "TREADLE_DATABASE_URL is not set: `treadle up` starts an embedded Postgres"
     try:
         location, version = describe_postgres(settings.database_url), await postgres_version(settings.database_url)
+        if problem := postgres_problem(version):
+            return False, f"{location}, version {version}, {problem}"
         if await is_outdated(settings.database_url):
             return False, f"{location} (version {version}) lacks migrations: run `treadle migrate`"
     except StoreError as error:
@@ -138,7 +148,9 @@ async def _redis(settings: Settings) -> CheckResult:
     if settings.redis_url is None:
         return True, "TREADLE_REDIS_URL is not set: `treadle up` starts an embedded Redis"
     try:
-        return True, f"{describe_redis(settings.redis_url)}, version {await redis_version(settings.redis_url)}"
+        text, version = describe_redis(settings.redis_url), await redis_version(settings.redis_url)
+        problem = redis_problem(version)
+        return problem is None, f"{text}, version {version}{f', {problem}' if problem else ''}"
     except StoreError as error:
         return False, str(error)
 

@@ -1,12 +1,9 @@
 """Fixtures: folders for embedded servers, the `treadle` command, and a running server."""
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,15 +11,6 @@ import pytest
 from app.settings import Settings
 from tests.app.commands import Treadle
 from tests.app_server import serving
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that Postgres's user can enter, which pytest's `tmp_path` does not allow."""
-    folder = Path(tempfile.mkdtemp(prefix="treadle-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture
