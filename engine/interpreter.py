@@ -5,6 +5,7 @@ therefore replace our code. With `-P` (safe path) Python does not search it. Eve
 that our code starts gets its command and environment here.
 """
 
+import json
 import os
 import sys
 import sysconfig
@@ -13,6 +14,20 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
 """The folder of our packages: `site-packages`, or a checkout."""
+
+
+_BOOT = "import json, runpy, sys; sys.path[:] = json.loads(sys.argv.pop(1)); name = sys.argv.pop(1); \
+runpy.run_module(name, run_name='__main__', alter_sys=True)"
+
+
+def isolated_command(module: str, *arguments: str) -> list[str]:
+    """Return the command that runs a module with the search path of this process, and nothing else of it.
+
+    With `-I` Python reads no variable of the environment, such as PYTHONPATH, whose folders may have a
+    `sitecustomize`, and no packages of the user.
+    """
+    paths = [path for path in sys.path if path]
+    return [sys.executable, "-I", "-c", _BOOT, json.dumps(paths), module, *arguments]
 
 
 def module_command(module: str, *arguments: str) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from engine.interpreter import module_command, module_environment
+from engine.interpreter import isolated_command
 from engine.isolation import suspension
 from engine.isolation.threads import FairThreads
 from engine.isolation.turns import QueueFull
@@ -40,7 +40,7 @@ machine takes that long, because CPU time is limited.
 HEADER = struct.Struct(">Q")
 """The length of a message in bytes, sent before the message."""
 _KILLED_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
-_INHERITED_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+_INHERITED_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 
 
 class ResourceLimitExceeded(Exception):
@@ -58,12 +58,12 @@ class _Process:
         parent_end, child_end = socket.socketpair()
         with child_end:
             self._process = subprocess.Popen(
-                module_command("engine.isolation.server", str(child_end.fileno())),
+                isolated_command("engine.isolation.server", str(child_end.fileno())),
                 pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 # Ctrl-C must not reach the child, which ends when its socket closes.
                 start_new_session=True,
-                env=module_environment({name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}),
+                env={name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ},
             )
         parent_end.settimeout(RESPONSE_TIMEOUT_S)
         self._socket = parent_end

@@ -8,8 +8,10 @@ SQLAlchemy drives its synchronous core by asyncio in the same way. Nothing is st
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -129,6 +131,50 @@ async def call(function: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs
     return await suspendable(target())
 
 
+class InterruptibleWaits:
+    """The waits of one piece of work, such as a run, which end together when it is to stop."""
+
+    def __init__(self) -> None:
+        self._waiters: set[asyncio.Future[Any]] = set()
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Add the waits inside the block, and inside the tasks that it creates."""
+        token = _waits.set(self)
+        try:
+            yield
+        finally:
+            _waits.reset(token)
+
+    def interrupt(self, error: Exception) -> None:
+        """End the present waits with an exception. What they wait for is cancelled if it has not begun."""
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def add(self, awaited: "asyncio.Future[ResultT]") -> "asyncio.Future[ResultT]":
+        """Return a future that ends as `awaited` does, or by `interrupt`."""
+        waiter: asyncio.Future[ResultT] = awaited.get_loop().create_future()
+        self._waiters.add(waiter)
+
+        def end(_: object) -> None:
+            self._waiters.discard(waiter)
+            if awaited.cancelled():
+                waiter.cancel()
+            elif (error := awaited.exception()) is None:
+                if not waiter.done():
+                    waiter.set_result(awaited.result())
+            elif not waiter.done():
+                waiter.set_exception(error)
+
+        awaited.add_done_callback(end)
+        waiter.add_done_callback(lambda _: awaited.cancel())
+        return waiter
+
+
+_waits: ContextVar[InterruptibleWaits | None] = ContextVar("interruptible_waits", default=None)
+
+
 def is_suspendable() -> bool:
     """Tell whether `result_of` would suspend the task instead of the thread."""
     return isinstance(getcurrent(), _Runner)
@@ -141,6 +187,7 @@ def result_of(future: "Future[ResultT]") -> ResultT:
 
     Raises:
         asyncio.CancelledError: The task was cancelled. The future is cancelled too, if it waits.
+        Exception: That of `InterruptibleWaits.interrupt`.
         RuntimeError: It would block an event loop, because the caller does not use `call`.
     """
     runner = getcurrent()
@@ -148,7 +195,8 @@ def result_of(future: "Future[ResultT]") -> ResultT:
         _check_no_loop(future)
         return future.result()
     assert runner.parent is not None
-    return runner.parent.switch(_Wait(asyncio.wrap_future(future)))  # type: ignore[no-any-return]
+    awaited, waits = asyncio.wrap_future(future), _waits.get()
+    return runner.parent.switch(_Wait(awaited if waits is None else waits.add(awaited)))  # type: ignore[no-any-return]
 
 
 def _check_no_loop(future: "Future[Any]") -> None:

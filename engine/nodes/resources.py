@@ -46,7 +46,9 @@ async def open_resources(options: ResourceOptions, own: Mapping[str, Any]) -> As
     """
     async with AsyncExitStack() as stack:
         sandbox = await stack.enter_async_context(
-            AsyncMonty(min_processes=options.sandbox_ready, max_processes=options.sandbox_processes)
+            # The turns below limit how many are in use. One that was killed counts for the pool until it is
+            # gone, and would keep the next call waiting.
+            AsyncMonty(min_processes=options.sandbox_ready, max_processes=2 * options.sandbox_processes)
         )
         queries = sql_tools(options.catalog.sql, own.get("databases"))
         tools = await stack.enter_async_context(open_tools(options.catalog.mcp, queries))

@@ -19,6 +19,7 @@ from typing import Any
 
 from langgraph.errors import GraphDrained
 
+from engine.errors import NodeInterrupted
 from engine.graph.channels import NODE_RECORDS, NodeRecord
 from engine.graph.compiler import CompiledGraph
 from engine.graph.position import Position
@@ -88,7 +89,7 @@ class RunExecutor:
             Fenced: The run has a newer claim.
             EntryRefused: The database refuses what the run wants to store.
         """
-        with working_for(Owner(self.info.project_id, self.info.id)):
+        with working_for(Owner(self.info.project_id, self.info.id)), self._tasks.waits_for_helpers.current():
             return await self._run()
 
     async def _run(self) -> RunStatus | None:
@@ -206,7 +207,10 @@ class RunExecutor:
 
         No node is due before it, so it needs no superstep. A run of inline nodes often ends here.
         """
-        sends = [send for _, send in await self._scheduler.start()]
+        try:
+            sends = [send for _, send in await self._scheduler.start()]
+        except NodeInterrupted:
+            return  # Nothing has begun, so there is nothing to commit.
         await self.commit_superstep(self.head.begin(self.info.id, sends), has_next=bool(sends))
 
     async def _loop(self) -> None:

@@ -7,6 +7,7 @@ that are due. The executor commits them together, so a crash between them is not
 import asyncio
 from collections import ChainMap, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from langgraph.constants import TASKS
 from langgraph.types import Send
 
+from engine.errors import NodeInterrupted
 from engine.events import SUPERFLUOUS, EdgeVisits, NodeState, RunError
 from engine.expressions import evaluator
 from engine.graph.channels import NodeRecord, Signal, Write
@@ -152,8 +154,12 @@ class NodeScheduler:
             self.state.set_record(node.id, record)
             return ()
         context = self.tasks.new_context(bound_node, record)
-        result = await run_attempt(bound_node, context)
-        return self._settle(node, record, result, context.noted_input)
+        try:
+            result = await run_attempt(bound_node, context)
+            return self._settle(node, record, result, context.noted_input)
+        except NodeInterrupted:
+            # The run stops during a wait for a helper. Nothing has changed: the node stays due.
+            return [(TASKS, Send(node.id, Signal(round_)))]
 
     async def settle_results(self) -> Sequence[Write]:
         """Settle the nodes whose tasks or waits have ended, and run the stretch that they make due.
@@ -171,12 +177,17 @@ class NodeScheduler:
 
         Waits are left open if the run is to stop: they end after the next claim.
         """
-        writes = [write for ended in self.tasks.take_results() for write in self._end_task(ended)]
+        writes = list[Write]()
+        for ended in self.tasks.take_results():
+            with suppress(NodeInterrupted):  # The run ends, and this node is cancelled with it.
+                writes += self._end_task(ended)
         if self.stop.ends_backoffs:
             for wait in self.waits.take_ended_backoffs():
                 self.tasks.retry(self.compiled.plan.nodes[wait.node_id])
         if not self.stop.is_requested:
-            writes += [write for wait, end in self.waits.take_ended() for write in self._end_wait(wait, end)]
+            for wait, end in self.waits.take_ended():
+                with suppress(NodeInterrupted):
+                    writes += self._end_wait(wait, end)
         return writes
 
     def _end_task(self, ended: "TaskResult") -> Sequence[Write]:

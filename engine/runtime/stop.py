@@ -6,6 +6,7 @@ other requests from the run's row again.
 
 from langgraph.runtime import RunControl
 
+from engine.errors import NodeInterrupted
 from engine.events import RunError
 from engine.runtime.run_info import StopReason
 from engine.runtime.task_runner import TaskRunner
@@ -51,6 +52,7 @@ class StopControl:
             # run, and repeats what is not stored. So no node may delay its end to store results.
             self._tasks.abandon()
             self._tasks.request_cancel()
+            self._tasks.waits_for_helpers.interrupt(NodeInterrupted())
         self._tasks.wake.set()
 
     def interrupt(self) -> None:

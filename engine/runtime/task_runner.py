@@ -17,7 +17,7 @@ from engine.errors import NodeInterrupted
 from engine.graph.bound_node import BoundNode
 from engine.graph.channels import NodeRecord
 from engine.graph.plan import Plan, PlanNode
-from engine.isolation.suspension import suspendable
+from engine.isolation.suspension import InterruptibleWaits, suspendable
 from engine.runtime.attempts import NodeResult, run_attempt
 from engine.runtime.node_context import RunNodeContext, scope_of
 from engine.runtime.ports import Journal
@@ -56,6 +56,8 @@ class TaskRunner:
         self.wake = asyncio.Event()
         self.on_result: Callable[[], None] | None = None
         """Called when a task ends, while an invocation of the graph is under way."""
+        self.waits_for_helpers = InterruptibleWaits()
+        """The waits of inline nodes and conditions, which run in no task of their own."""
         self._abandoned, self._stopping = asyncio.Event(), asyncio.Event()
         self._scheduled: list[tuple[PlanNode, NodeRecord]] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}

@@ -40,6 +40,8 @@ READ = "{ viewer { subject } }"
 WAITING = {"id": "a", "type": "delay", "config": {"seconds": 3}}
 TEXT = {"content-type": "text/plain"}
 GUARDED_CALL = json.dumps([{"name": "sql:guarded", "arguments": {"query": "SELECT 1"}}])
+OURS = ("TREADLE_", "PYTHON", "LOOP_MONITOR", "PG")
+"""The beginnings of variables that only the processes of the host may have."""
 SITES = ("cross-site", "same-site")
 EVIL = "https://evil.example"
 
@@ -55,7 +57,7 @@ class Touch:
 
 
 async def inherit_descriptors(target: AttackedDeployment) -> AttackResult:
-    """Start an MCP server, a sandbox and helpers, and look for sockets that they share with their parent."""
+    """Start an MCP server, a sandbox and helpers, and look for sockets and variables of their parent."""
     code = {"type": "code", "config": {"code": "def process():\n    return 1"}}
     tool = {"type": "tool", "config": {"tool": "mcp:desk/add", "arguments": {"a": 1, "b": 2}}}
     heavy = {"type": "transform", "config": {"output": "{% for i in range(90000) %}{{ range(9) | sum }}{% endfor %}"}}
@@ -66,6 +68,9 @@ async def inherit_descriptors(target: AttackedDeployment) -> AttackResult:
         for child in _descendants(process.pid):
             tried += 1
             passed += [f"process {child} holds {name} of its parent" for name in _sockets(child) & own]
+            passed += [
+                f"process {child} has the variable {name}" for name in _variables(child) if name.startswith(OURS)
+            ]
     assert tried >= 2, "no child of the server or worker was found"
     return AttackResult(codes(answers), tried, passed)
 
@@ -75,6 +80,10 @@ def _descendants(pid: int) -> list[int]:
         int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
     ]
     return [*children, *(inner for child in children for inner in _descendants(child))]
+
+
+def _variables(pid: int) -> list[str]:
+    return [line.partition("=")[0] for line in Path(f"/proc/{pid}/environ").read_text().split("\0")]
 
 
 def _sockets(pid: int) -> set[str]:

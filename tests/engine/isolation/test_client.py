@@ -3,8 +3,10 @@
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from engine.errors import NodeFailure
@@ -167,3 +169,24 @@ async def test_templates_whose_result_is_too_large_to_store_fail_their_node() ->
 def test_a_view_that_becomes_a_long_text_writes_nothing_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     assert evaluate("n.output | upper | length", NESTED) > 15_000
     assert capfd.readouterr().err == ""
+
+
+def test_a_helper_has_no_variable_of_python_and_no_packages_of_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\n")
+    (tmp_path / "orjson.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "sitecustomize.py"))
+    monkeypatch.setenv("TREADLE_SECRET_KEY", "a key")
+    monkeypatch.chdir(tmp_path)
+    process = client._Process()
+    try:
+        request = orjson.dumps(["engine.values.json_schema.schema_violations", {}])
+        process.request(request)
+        environment = Path(f"/proc/{process._process.pid}/environ").read_bytes()
+    finally:
+        process.end()
+    assert b"PYTHON" not in environment
+    assert b"TREADLE" not in environment
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["orjson.py", "sitecustomize.py"]
