@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import asyncpg
 import structlog
@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 OLDEST_POSTGRES, NEWEST_POSTGRES, OLDEST_REDIS = 14, 18, 7
 """Major versions: the oldest ones that Treadle supports, and the newest Postgres that it is tested with."""
+CERTIFICATE_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Parameters of the addresses of Postgres and Redis that name files."""
 RESPONSE_S = 5.0
 """Seconds that a store has to respond."""
 REFUSALS = (
@@ -87,7 +89,9 @@ async def migrate_database(url: str) -> None:
 
 async def postgres_version(url: str) -> str:
     """Connect to the Postgres at `url` and return its version. Raises StoreError."""
-    with _store_errors(describe_postgres(url)):
+    location = describe_postgres(url)
+    _check_files(location, urlsplit(url).query, "TREADLE_DATABASE_URL")
+    with _store_errors(location):
         connection = await asyncpg.connect(dsn(url), timeout=RESPONSE_S)
         try:
             return str(await connection.fetchval("SHOW server_version"))
@@ -136,6 +140,10 @@ def _store_errors(location: str) -> Iterator[None]:
         raise StoreError(
             f"{location} refuses the connection: {refused.message}; check TREADLE_DATABASE_URL"
         ) from refused
+    except asyncpg.exceptions.ClientConfigurationError as error:
+        # For example, verify-full without the certificate of an authority.
+        advice = "add sslrootcert=FILE to" if "root certificate" in str(error) else "correct"
+        raise StoreError(f"{location}: {_reason(error)}: {advice} TREADLE_DATABASE_URL") from error
     except ssl.SSLError as error:
         raise StoreError(f"{location}: {_tls_reason(error, 'sslrootcert', 'TREADLE_DATABASE_URL')}") from error
     except (OSError, OverflowError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -151,6 +159,7 @@ async def redis_version(url: str) -> str:
         The version, or "unknown" if this user may not execute INFO.
     """
     location = describe_redis(url)
+    _check_files(location, urlsplit(url).query, "TREADLE_REDIS_URL")
     try:
         async with Redis.from_url(url, socket_connect_timeout=RESPONSE_S, socket_timeout=RESPONSE_S) as redis:
             await redis.ping()
@@ -197,6 +206,13 @@ def describe_redis(url: str) -> str:
             "with special characters of the password as %xx"
         ) from None
     return f"Redis at {where}"
+
+
+def _check_files(location: str, query: str, setting: str) -> None:
+    """Check the files of certificates and keys that the parameters of an address name. Raises StoreError."""
+    for name, path in parse_qsl(query):
+        if name in CERTIFICATE_FILES and not os.access(path, os.R_OK):
+            raise StoreError(f"{location}: the file {path} cannot be read: correct {name} in {setting}")
 
 
 def _cause(error: BaseException) -> BaseException:

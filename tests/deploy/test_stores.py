@@ -69,7 +69,7 @@ async def test_runs_complete_behind_pgbouncer_in_session_mode(
 
 @pytest.mark.parametrize("program", [program for program in installed("postgres") if installed("redis-server")])
 async def test_runs_complete_on_older_stores_with_certificates_of_a_private_authority(
-    program: str, open_folder: Path, capsys: pytest.CaptureFixture[str]
+    program: str, open_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_certificate(open_folder, name="localhost")
     authority = open_folder / "certificate.pem"
@@ -82,7 +82,17 @@ async def test_runs_complete_on_older_stores_with_certificates_of_a_private_auth
         await migrate_database(trusted[0])
         await completes(Settings(database_url=trusted[0], redis_url=trusted[1]))
 
-        untrusted: dict[str, Any] = {"database_url": f"{postgres}?sslmode=verify-full", "redis_url": redis}
+        with pytest.raises(StoreError, match=r"none.pem cannot be read: correct sslrootcert in TREADLE_DATABASE_URL"):
+            await postgres_version(f"{postgres}?sslmode=verify-full&sslrootcert={open_folder}/none.pem")
+        with pytest.raises(StoreError, match=r"none.pem cannot be read: correct ssl_ca_certs in TREADLE_REDIS_URL"):
+            await redis_version(f"{redis}?ssl_ca_certs={open_folder}/none.pem")
+        monkeypatch.setenv("HOME", str(open_folder))
+        with pytest.raises(StoreError, match=r"root certificate file .*: add sslrootcert=FILE to TREADLE_DATABASE_URL"):
+            await postgres_version(f"{postgres}?sslmode=verify-full")
+        (open_folder / "other").mkdir()
+        write_certificate(open_folder / "other", name="localhost")
+        other = f"sslmode=verify-full&sslrootcert={open_folder}/other/certificate.pem"
+        untrusted: dict[str, Any] = {"database_url": f"{postgres}?{other}", "redis_url": redis}
         for url, version, parameter, setting in (
             (untrusted["database_url"], postgres_version, "sslrootcert", "TREADLE_DATABASE_URL"),
             (untrusted["redis_url"], redis_version, "ssl_ca_certs", "TREADLE_REDIS_URL"),
