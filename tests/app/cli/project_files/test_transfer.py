@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.arguments import ArgumentError
-from app.cli.client import ApiClient, RunRefused, ServerUnavailable
+from app.cli.client import ApiClient, RunRefused
 from app.cli.main import app
 from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
 from app.cli.project_files.portable import file_name, read_files, with_ids, with_names
@@ -237,7 +237,7 @@ async def test_an_import_that_is_interrupted_is_repeated(
 
         async def execute(self: ApiClient, query: str, left: Any = left, **variables: Any) -> dict[str, Any]:
             if query.startswith("mutation") and next(left, None) is None:
-                raise ServerUnavailable("the connection is lost")
+                raise RunRefused("the connection is lost")
             return await ORIGINAL(self, query, **variables)
 
         monkeypatch.setattr(ApiClient, "execute", execute)
