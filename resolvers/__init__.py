@@ -21,5 +21,6 @@ Modules:
 - catalog: node types, tools, models, templates and trigger kinds
 - global_ids: load any object by its global id
 - projects, secrets, api_keys: projects, secrets and API keys
+- audit_log: read the audit log
 - workers: the live workers of the installation
 """

@@ -38,6 +38,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.webhook_delivery.load(id)
         case Prefix.API_KEY:
             return await context.loaders.api_key.load(id)
+        case Prefix.AUDIT_ENTRY:
+            return await context.loaders.audit_entry.load(id)
         case Prefix.DRAFT:
             return await context.loaders.draft.load(Prefix.WORKFLOW + id.removeprefix(Prefix.DRAFT))
         case Prefix.SECRET:

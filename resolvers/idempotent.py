@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.isolation.suspension import suspendable
 from engine.states import LEASED
 from engine.types import JSON
+from persistence.audit_log import record
 from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, invalid
 from persistence.runs import idempotency
@@ -98,6 +99,21 @@ async def run_idempotent(
     # The checks of `act` may run in a helper process, without blocking the event loop.
     change = _run_idempotent(context, project_id, key, operation, arguments, act, run_id)
     return await shielded(_suspendable(change))
+
+
+def audited(context: Context, action: str, act: Act, **details: JSON) -> Act:
+    """Return a change of a run that also writes an entry of the audit log, with its status and `details`."""
+
+    async def change(connection: AsyncConnection) -> CommandResult:
+        result = await act(connection)
+        run = result.run
+        previous = result.transitions[-1].previous if result.transitions else run.status
+        before = None if previous is None else {"status": previous}
+        after = {"status": run.status, **details}
+        await record(connection, context.caller, action, run.project_id, run.id, before=before, after=after)
+        return result
+
+    return change
 
 
 async def _suspendable(change: Coroutine[Any, Any, Run]) -> Run:

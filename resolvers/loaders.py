@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
+from persistence import audit_log
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.events import history
@@ -18,6 +19,7 @@ from persistence.maintenance import queue_facts
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
+from persistence.runs.waits import answerable
 from persistence.secrets import store as secrets
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
@@ -76,6 +78,7 @@ class Loaders:
     """
 
     api_key = _Loader(api_keys.get_many)
+    audit_entry = _Loader(audit_log.get_many)
     secret = _Loader(secrets.get_many)
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
@@ -101,6 +104,7 @@ class Loaders:
     derived = _Loader(related.derived_runs)
     forks = _Loader(related.forks)
     waits = _Loader(waits.of_runs)
+    may_answer = _Loader(answerable)
     queue_facts = _Loader(queue_facts.of_runs)
     trigger = _Loader(triggers.get_many)
     triggers = _Loader(triggers.pages)

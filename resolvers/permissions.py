@@ -16,6 +16,7 @@ PUBLIC = None
 QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
         "apiKeys": Role.ADMIN,
+        "auditLog": Role.ADMIN,
         "evaluateExpression": PUBLIC,
         "models": Role.VIEWER,
         "node": Role.VIEWER,

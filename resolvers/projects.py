@@ -1,5 +1,6 @@
 """List, read and create projects. A project is committed before the response is sent."""
 
+from persistence.audit_log import record
 from persistence.caller import Role
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, PageArguments
@@ -39,6 +40,7 @@ async def create_project(context: Context, name: str) -> Project:
         raise Forbidden("Creating a project requires the role admin in all projects (`*` in the claim of the token).")
     async with context.database.begin() as connection:
         created = await projects.create(connection, checked_name("input.name", name))
+        await record(connection, context.caller, "createProject", created.id, created.id, after={"name": created.name})
     # A WebSocket keeps this Caller for all its operations, so the new role must be added to it.
     context.caller.roles[created.id] = Role.ADMIN
     return created

@@ -11,6 +11,7 @@ from engine.problems import FieldProblem
 from engine.spec.parser import parse
 from engine.types import JSON
 from engine.values.redaction import MIN_LENGTH, register_secret
+from persistence.audit_log import record
 from persistence.problems import Forbidden, Invalid, Unavailable
 from persistence.secrets import store
 from persistence.secrets.key_source import SETTING
@@ -63,17 +64,22 @@ async def set_secret(context: Context, project_id: str | None, name: str, value:
             raise Invalid(problems)
         register_secret(value)
         try:
-            return await store.put(connection, context.caller, _keyring(context), chosen, name, value)
+            secret = await store.put(connection, context.caller, _keyring(context), chosen, name, value)
         except KeyProblem as error:
             message = f"This server cannot encrypt secrets: {error}. Run `treadle doctor` for details."
             raise Unavailable(message) from error
+        before = None if secret.created_at == secret.updated_at else {"name": name}
+        await record(connection, context.caller, "setSecret", chosen, secret.id, before=before, after={"name": name})
+        return secret
 
 
 async def delete_secret(context: Context, project_id: str | None, name: str) -> str:
     """Delete a secret and return its id. Raises NotFound, Forbidden."""
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, MUTATIONS["deleteSecret"], project_id)
-        return await store.remove(connection, context.caller, chosen, name)
+        secret_id = await store.remove(connection, context.caller, chosen, name)
+        await record(connection, context.caller, "deleteSecret", chosen, secret_id, before={"name": name})
+        return secret_id
 
 
 UNSAVED = (

@@ -8,9 +8,19 @@ from schema.runs.queries import RunQueries
 from schema.runs.worker import WorkerQueries
 from schema.secret import SecretQueries
 from schema.triggers.queries import TriggerQueries
+from schema.workflows.audit_log import AuditQueries
 from schema.workflows.queries import WorkflowQueries
 
 
 @strawberry.type
-class Query(WorkflowQueries, RunQueries, CatalogQueries, SecretQueries, ApiKeyQueries, TriggerQueries, WorkerQueries):
+class Query(
+    WorkflowQueries,
+    RunQueries,
+    CatalogQueries,
+    SecretQueries,
+    ApiKeyQueries,
+    AuditQueries,
+    TriggerQueries,
+    WorkerQueries,
+):
     """All queries."""

@@ -4,15 +4,17 @@ The wait is a row in the database, so it survives crashes and occupies no worker
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from engine.errors import NodeFailure
 from engine.sdk.annotations import STORED_TEMPLATE
-from engine.sdk.node import ANSWERED, EXPIRED, NodeConfig, NodeContext, NodeType, WaitForAnswer
+from engine.sdk.node import ANSWERED, EXPIRED, Answerers, NodeConfig, NodeContext, NodeType, WaitForAnswer
 from engine.types import JSON
 from engine.values.json_schema import check_schema
 
+MAX_SUBJECTS = 100
 MAX_EXPIRY_S = 3650 * 86_400
 """Ten years, in seconds."""
 
@@ -21,6 +23,28 @@ def _check_schema(schema: JSON) -> JSON:
     if problems := check_schema(schema, "schema"):
         raise ValueError(f"is no JSON Schema: {problems[0].message} (at {problems[0].field})")
     return schema
+
+
+class AnswerersConfig(NodeConfig):
+    """Who may answer: callers to whom all of it applies."""
+
+    role: Literal["runner", "editor", "admin"] | None = Field(
+        None, title="Role", description="The least role in the project. Without it, `runner`, as for all answers."
+    )
+    subjects: list[str] = Field(
+        [],
+        max_length=MAX_SUBJECTS,
+        title="Subjects",
+        description="The `sub` of tokens, or ids of API keys; templates give them too. Without it, any.",
+        examples=[["ada", "{{ input.manager }}"]],
+        json_schema_extra={"items": {"type": "string", **STORED_TEMPLATE}},
+    )
+    except_starter: bool = Field(
+        False,
+        alias="exceptStarter",
+        title="Not the starter",
+        description="The one who created or executed the run may not answer, also by an API key.",
+    )
 
 
 class HumanConfig(NodeConfig):
@@ -39,6 +63,12 @@ class HumanConfig(NodeConfig):
         description="JSON Schema of the answer, for the form and the check. Without one, any JSON is accepted.",
         examples=[{"type": "object", "properties": {"approved": {"type": "boolean"}}, "required": ["approved"]}],
         json_schema_extra={"format": "json-schema"},
+    )
+    answerers: AnswerersConfig | None = Field(
+        None,
+        title="Who may answer",
+        description="Limits who may answer. Without it, every caller who may control the run.",
+        examples=[{"role": "editor", "exceptStarter": True}],
     )
     expires_s: float | None = Field(
         None,
@@ -80,4 +110,15 @@ class HumanNode(NodeType[HumanConfig]):
         prompt = ctx.render(config.prompt)
         ctx.note_input(prompt)
         expires_at = None if config.expires_s is None else datetime.now(UTC) + timedelta(seconds=config.expires_s)
-        return WaitForAnswer(prompt, config.schema_, expires_at)
+        return WaitForAnswer(prompt, config.schema_, expires_at, _answerers(config.answerers, ctx))
+
+
+def _answerers(config: AnswerersConfig | None, ctx: NodeContext) -> Answerers | None:
+    """Return who may answer, with rendered subjects. Raises NodeFailure(CONFIG)."""
+    if config is None:
+        return None
+    subjects = [ctx.render(subject) for subject in config.subjects]
+    for subject in subjects:
+        if not isinstance(subject, str) or not subject.strip():
+            raise NodeFailure("CONFIG", "`answerers.subjects` must give texts that are not empty")
+    return Answerers(config.role, tuple(subjects), config.except_starter)

@@ -20,7 +20,7 @@ from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.node import Outcome, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import Answerers, Outcome, Output, WaitForAnswer, WaitForRun, WaitUntil
 from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
 from engine.types import JSON
@@ -215,9 +215,9 @@ def _stored_form(outcome: Outcome) -> Outcome:
             return outcome if stored is value else replace(outcome, value=stored)
         case WaitUntil(_, output):
             return replace(outcome, output=replace(output, value=off_loop(stored_form, output.value)))
-        case WaitForAnswer(prompt, schema):
-            prompt, schema = off_loop(stored_form, [prompt, schema])
-            return replace(outcome, prompt=prompt, schema=schema)
+        case WaitForAnswer(prompt, schema, _, answerers):
+            prompt, schema, limits = off_loop(stored_form, [prompt, schema, answerers and answerers.to_json()])
+            return replace(outcome, prompt=prompt, schema=schema, answerers=Answerers.from_json(limits))
         case WaitForRun():
             return outcome
         case _:

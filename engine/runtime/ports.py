@@ -16,7 +16,7 @@ from langgraph.types import Send
 from engine.events import EventData, NodeState, OutputDelta, RunError
 from engine.graph.channels import NodeRecord, Signal
 from engine.graph.plan import Round
-from engine.sdk.node import Output
+from engine.sdk.node import Answerers, Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
 
@@ -71,6 +71,8 @@ class OpenWait:
     is_answered: bool = False
     child_run_id: str | None = None
     """For kind RUN: the run that the node waits for. Its end is the answer."""
+    answerers: Answerers | None = None
+    """For kind INPUT: who may answer; None for every caller who may control the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ claim loads the rows again.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import assert_never
 
@@ -51,9 +52,9 @@ class Waits:
                 wait = OpenWait(id_, node_id, visit, WaitKind.TIMER, now, until, output, node_input)
             case WaitForRun(child_run_id):
                 wait = OpenWait(id_, node_id, visit, WaitKind.RUN, now, prompt=node_input, child_run_id=child_run_id)
-            case WaitForAnswer(prompt, schema, expires_at):
-                expired = Output(None, EXPIRED)
-                wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, expires_at, expired, prompt, schema)
+            case WaitForAnswer(prompt, schema, expires_at, answerers):
+                wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, expires_at, Output(None, EXPIRED), prompt)
+                wait = replace(wait, schema=schema, answerers=answerers)
             case _:
                 assert_never(outcome)
         return self._add(wait)

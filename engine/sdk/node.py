@@ -55,16 +55,47 @@ class WaitUntil:
 
 
 @dataclass(frozen=True, slots=True)
+class Answerers:
+    """Who may answer a question: callers to whom all of this applies.
+
+    Args:
+        role: The least role in the project of the run; None for that of every answer.
+        subjects: The subjects of the callers; empty for any.
+        except_starter: Whether the one who started the run may not answer.
+    """
+
+    role: str | None = None
+    subjects: tuple[str, ...] = ()
+    except_starter: bool = False
+
+    def to_json(self) -> JSON:
+        return {"role": self.role, "subjects": list(self.subjects), "exceptStarter": self.except_starter}
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Answerers | None":
+        return None if value is None else cls(value["role"], tuple(value["subjects"]), value["exceptStarter"])
+
+    def __str__(self) -> str:
+        limits = [
+            *([f"the role {self.role} or higher"] if self.role else []),
+            *([f"one of the subjects {', '.join(self.subjects)}"] if self.subjects else []),
+            *(["another caller than the one who started the run"] if self.except_starter else []),
+        ]
+        return " and ".join(limits) or "every caller with the role runner"
+
+
+@dataclass(frozen=True, slots=True)
 class WaitForAnswer:
     """The result of a node that waits for the answer of a person.
 
     `schema` is the JSON Schema of the answer. At `expires_at` the node finishes with the output
-    null.
+    null. `answerers` limits who may answer; None for every caller who may control the run.
     """
 
     prompt: JSON
     schema: JSON = None
     expires_at: datetime | None = None
+    answerers: Answerers | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Prefix(StrEnum):
     WEBHOOK_DELIVERY = "whd"
     SECRET = "sec"
     API_KEY = "key"
+    AUDIT_ENTRY = "aud"
 
 
 def new_id(prefix: str) -> str:

@@ -356,6 +356,8 @@ waits = Table(
     Column("superseded_seq", Integer),
     # The child run of a RUN wait: its end is the answer.
     Column("child_run_id", Id),
+    # Who may answer an INPUT wait: {role, subjects, exceptStarter}. NULL: all who may control the run.
+    Column("answerers", JSON),
     Index("ix_waits_run_id", "run_id"),
     Index(
         "ix_waits_child_run_id",
@@ -415,6 +417,23 @@ api_keys = Table(
     Column("last_used_at", Moment),
     Column("revoked_at", Moment),
     Index("ix_api_keys_project_id", "project_id"),
+)
+
+# Who changed what. A trigger refuses to change or delete rows, so they refer to nothing.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("project_id", Id, nullable=False),
+    Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("subject", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("resource_id", Id),
+    Column("address", Text),
+    Column("before", JSON(none_as_null=True)),
+    Column("after", JSON(none_as_null=True)),
+    Index("ix_audit_log_project_id_id", "project_id", "id"),
+    Index("ix_audit_log_resource_id_id", "resource_id", "id"),
 )
 
 # Worker processes. Each one holds the advisory lock `lock_key` while it lives.

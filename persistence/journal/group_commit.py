@@ -88,6 +88,7 @@ _OPENED_WAITS = {
     "prompt": "json",
     "schema": "json",
     "child_run_id": "text",
+    "answerers": "json",
     "settled_seq": "offset",
 }
 _SETTLED_WAITS = {"run_id": "text", "id": "text", "settled_seq": "offset"}
@@ -287,6 +288,7 @@ def _add_wait(opened: _Arrays, entry: Entry, wait: OpenWait, place: int, settled
         _json(wait.prompt),
         None if wait.schema is None else _json(wait.schema),
         wait.child_run_id,
+        None if wait.answerers is None else _json(wait.answerers.to_json()),
         settled,
     )
 

@@ -18,15 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.events import StatusChange
 from engine.problems import FieldProblem
 from engine.runtime.ports import OpenWait
-from engine.sdk.node import Output
+from engine.sdk.node import Answerers, Output
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
-from persistence.caller import Caller
+from persistence.caller import Caller, Role
 from persistence.db.clock_skew import shift_wait
-from persistence.db.tables import runs, waits
-from persistence.problems import Conflict, Invalid, InvalidState, NotFound
+from persistence.db.tables import api_keys, audit_log, runs, waits
+from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
 from persistence.runs.commands import queue_columns
-from persistence.runs.run import CommandResult
+from persistence.runs.run import CommandResult, Run
 from persistence.runs.transition import change_status, lock_run
 
 ANSWERABLE = frozenset(
@@ -48,6 +48,7 @@ class Wait:
     prompt: JSON
     schema: JSON
     child_run_id: str | None
+    answerers: Answerers | None = None
 
 
 def _is_open() -> ColumnElement[bool]:
@@ -97,6 +98,7 @@ async def answer(
     Raises:
         InvalidState: The run does not accept answers any more.
         NotFound: The run has no such question.
+        Forbidden: The question names who may answer it, and the caller is not among them.
         Conflict: The question was answered, has expired, was withdrawn, or was superseded by a rewind.
         Invalid: The question is open, but there are `problems`.
     """
@@ -108,6 +110,9 @@ async def answer(
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         raise NotFound(wait_id)
+    answerers = Answerers.from_json(row["answerers"])
+    if answerers is not None and not await _may_answer(connection, caller, run, answerers):
+        raise Forbidden(f"This question needs {answerers}.")
     if not row["is_open"]:
         raise Conflict(f"This question is not open any more: it {_reason(row)}.")
     if problems:
@@ -121,6 +126,48 @@ async def answer(
     # time wakes it.
     await connection.execute(update(runs).where(runs.c.id == run_id).values(wake_at=func.now()))
     return CommandResult(run)
+
+
+async def answerable(connection: AsyncConnection, caller: Caller, wait_ids: Sequence[str]) -> dict[str, bool]:
+    """Return which of these open questions the caller may answer, by id."""
+    query = select(waits, *(runs.c[name].label(f"run_{name}") for name in ("project_id", "created_by")))
+    query = query.join(runs, runs.c.id == waits.c.run_id)
+    query = query.where(waits.c.id.in_(wait_ids), runs.c.project_id.in_(caller.projects))
+    result: dict[str, bool] = {}
+    for row in (await connection.execute(query)).mappings():
+        answerers = Answerers.from_json(row["answerers"]) or Answerers()
+        result[row["id"]] = await _may(
+            connection, caller, row["run_id"], row["run_project_id"], row["run_created_by"], answerers
+        )
+    return result
+
+
+async def _may_answer(connection: AsyncConnection, caller: Caller, run: Run, answerers: Answerers) -> bool:
+    return await _may(connection, caller, run.id, run.project_id, run.created_by, answerers)
+
+
+async def _may(
+    connection: AsyncConnection, caller: Caller, run_id: str, project_id: str, created_by: str, answerers: Answerers
+) -> bool:
+    """Return whether the caller may answer: who may control the run, and is among those that are named."""
+    if not caller.may(Role.RUNNER if answerers.role is None else Role(answerers.role), project_id):
+        return False
+    if answerers.subjects and caller.subject not in answerers.subjects:
+        return False
+    return not answerers.except_starter or not await _has_started(connection, caller, run_id, created_by)
+
+
+async def _has_started(connection: AsyncConnection, caller: Caller, run_id: str, created_by: str) -> bool:
+    """Return whether the caller created or executed the run, also through an API key.
+
+    An API key is not another person than the one who created it.
+    """
+    executed = select(audit_log.c.subject).where(audit_log.c.resource_id == run_id, audit_log.c.action == "executeRun")
+    starters = {created_by, *(await connection.execute(executed)).scalars()}
+    keys = select(api_keys.c.id, api_keys.c.created_by).where(api_keys.c.id.in_({*starters, caller.subject}))
+    creators = {row.id: row.created_by for row in await connection.execute(keys)}
+    own = {caller.subject, creators.get(caller.subject, caller.subject)}
+    return not own.isdisjoint({*starters, *(creators.get(starter, starter) for starter in starters)})
 
 
 def _reason(row: RowMapping) -> str:
@@ -145,6 +192,7 @@ def _wait(row: RowMapping) -> Wait:
         row["prompt"],
         row["schema"],
         row["child_run_id"],
+        Answerers.from_json(row["answerers"]),
     )
 
 
@@ -173,6 +221,7 @@ def _open_wait(row: Any) -> OpenWait:
         row["answer"],
         row["answered_at"] is not None,
         row["child_run_id"],
+        Answerers.from_json(row["answerers"]),
     )
 
 

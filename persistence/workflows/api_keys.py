@@ -7,7 +7,7 @@ as well, so a lost message delays it by POLL_S seconds at most.
 
 import secrets
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 
@@ -15,6 +15,7 @@ import asyncpg
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from persistence.audit_log import record
 from persistence.caller import Caller, Role
 from persistence.db.ids import Prefix, new_id
 from persistence.db.tables import api_keys
@@ -74,7 +75,14 @@ async def create(
         "expires_at": expires_at,
     }
     row = await connection.execute(insert(api_keys).values(values).returning(*_PUBLIC))
-    return _key_of(row.mappings().one()), token
+    key = _key_of(row.mappings().one())
+    await record(connection, caller, "createApiKey", project_id, key.id, after=_settings(key))
+    return key, token
+
+
+def _settings(key: ApiKey) -> dict[str, object]:
+    """Return what the audit log shows of a key."""
+    return {"name": key.name, "role": key.role, "expiresAt": key.expires_at, "revokedAt": key.revoked_at}
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, ids: Sequence[str]) -> dict[str, ApiKey]:
@@ -96,15 +104,18 @@ async def of_projects(connection: AsyncConnection, caller: Caller, project_ids: 
 
 async def revoke(connection: AsyncConnection, caller: Caller, key_id: str) -> ApiKey:
     """Revoke a key for good. A repeat changes nothing. Raises NotFound."""
-    change = (
-        update(api_keys)
-        .where(api_keys.c.id == key_id, api_keys.c.project_id.in_(_administered(caller)))
-        .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
-    )
+    own = api_keys.c.id == key_id, api_keys.c.project_id.in_(_administered(caller))
+    change = update(api_keys).where(*own, api_keys.c.revoked_at.is_(None)).values(revoked_at=func.now())
     row = (await connection.execute(change.returning(*_PUBLIC))).mappings().one_or_none()
-    if row is None:
-        raise NotFound(key_id)
-    return _key_of(row)
+    if row is None:  # It is revoked already, or hidden.
+        row = (await connection.execute(select(*_PUBLIC).where(*own))).mappings().one_or_none()
+        if row is None:
+            raise NotFound(key_id)
+        return _key_of(row)
+    key = _key_of(row)
+    before, after = _settings(replace(key, revoked_at=None)), _settings(key)
+    await record(connection, caller, "revokeApiKey", key.project_id, key_id, before=before, after=after)
+    return key
 
 
 def _administered(caller: Caller) -> list[str]:

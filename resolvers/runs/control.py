@@ -14,6 +14,7 @@ from engine.problems import FieldProblem
 from engine.states import RunStatus
 from engine.types import JSON
 from engine.values.json_schema import check_inputs
+from persistence.audit_log import record
 from persistence.checkpoints.rewind import rewind
 from persistence.events import history
 from persistence.events.history import Checkpoint
@@ -21,10 +22,11 @@ from persistence.problems import invalid
 from persistence.runs import commands, node_states, waits
 from persistence.runs import run as runs
 from persistence.runs.run import CommandResult, Run
+from persistence.runs.transition import lock_run
 from persistence.workflows import workflows
 from resolvers.checks import check_nodes, check_wait
 from resolvers.context import Context
-from resolvers.idempotent import publish_transitions, run_idempotent, shielded
+from resolvers.idempotent import audited, publish_transitions, run_idempotent, shielded
 from resolvers.runs.start import own_run, wait_until_idle
 
 MAX_REASON = 1000
@@ -45,8 +47,9 @@ async def cancel_run(context: Context, run_id: str, reason: str | None, idempote
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.cancel(connection, context.caller, run_id, reason, context.database.deadlines)
 
+    noted = audited(context, "cancelRun", act, reason=reason)
     return await run_idempotent(
-        context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], act, run_id=run_id
+        context, run.project_id, idempotency_key, "cancelRun", [run_id, reason], noted, run_id=run_id
     )
 
 
@@ -99,7 +102,8 @@ async def pause_run(
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.pause(connection, context.caller, run_id, context.database.deadlines)
 
-    run = await run_idempotent(context, run.project_id, idempotency_key, "pauseRun", [run_id], act, run_id=run_id)
+    noted = audited(context, "pauseRun", act)
+    run = await run_idempotent(context, run.project_id, idempotency_key, "pauseRun", [run_id], noted, run_id=run_id)
     return await _idle_with_head(context, run, timeout_ms)
 
 
@@ -116,7 +120,8 @@ async def step_run(
     async def act(connection: AsyncConnection) -> CommandResult:
         return await commands.resume(connection, context.caller, run_id, step=True)
 
-    run = await run_idempotent(context, run.project_id, idempotency_key, "stepRun", [run_id], act, run_id=run_id)
+    noted = audited(context, "stepRun", act)
+    run = await run_idempotent(context, run.project_id, idempotency_key, "stepRun", [run_id], noted, run_id=run_id)
     return await _idle_with_head(context, run, timeout_ms)
 
 
@@ -129,8 +134,9 @@ async def resume_run(context: Context, run_id: str, checkpoint_id: str | None, i
             return await rewind(connection, context.caller, run_id, checkpoint_id)
         return await commands.resume(connection, context.caller, run_id)
 
+    noted = audited(context, "resumeRun", act, checkpointId=checkpoint_id)
     return await run_idempotent(
-        context, run.project_id, idempotency_key, "resumeRun", [run_id, checkpoint_id], act, run_id=run_id
+        context, run.project_id, idempotency_key, "resumeRun", [run_id, checkpoint_id], noted, run_id=run_id
     )
 
 
@@ -148,8 +154,9 @@ async def answer_run(context: Context, run_id: str, wait_id: str, answer: JSON, 
     async def act(connection: AsyncConnection) -> CommandResult:
         return await waits.answer(connection, context.caller, run_id, wait_id, answer, problems)
 
+    noted = audited(context, "resumeRun", act, waitId=wait_id)
     return await run_idempotent(
-        context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, answer], act, run_id=run_id
+        context, run.project_id, idempotency_key, "answerRun", [run_id, wait_id, answer], noted, run_id=run_id
     )
 
 
@@ -174,7 +181,17 @@ async def set_breakpoints(context: Context, run_id: str, node_ids: list[str], id
     async def act(connection: AsyncConnection) -> CommandResult:
         names = (await node_states.names(connection, context.caller, [run_id]))[run_id]
         check_nodes("input.nodeIds", node_ids, {name.id for name in names})
+        before = await lock_run(connection, context.caller, run_id)
         run = await commands.set_breakpoints(connection, context.caller, run_id, sorted(set(node_ids)))
+        await record(
+            connection,
+            context.caller,
+            "setBreakpoints",
+            run.project_id,
+            run_id,
+            before={"breakpoints": before.options.breakpoints},
+            after={"breakpoints": run.options.breakpoints},
+        )
         return CommandResult(run)
 
     return await run_idempotent(

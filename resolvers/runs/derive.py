@@ -33,7 +33,7 @@ from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
 from resolvers.context import Context
-from resolvers.idempotent import idempotency_arguments, known_run, run_idempotent
+from resolvers.idempotent import audited, idempotency_arguments, known_run, run_idempotent
 from resolvers.runs.start import own_run
 from resolvers.secrets import OTHER_OUTPUTS, check_use
 from resolvers.workflows.specs import check_runnable
@@ -74,7 +74,12 @@ async def retry_run(context: Context, arguments: RetryArguments) -> Run:
         return await _retry(connection, context, await known_run(connection, context, arguments.run_id), arguments)
 
     return await run_idempotent(
-        context, run.project_id, arguments.idempotency_key, "retryRun", _repeatable(arguments), act
+        context,
+        run.project_id,
+        arguments.idempotency_key,
+        "retryRun",
+        _repeatable(arguments),
+        audited(context, "retryRun", act, retryOf=run.id, **{"from": arguments.start}),
     )
 
 
@@ -97,7 +102,12 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
             raise Invalid(error.problems) from error
 
     return await run_idempotent(
-        context, run.project_id, arguments.idempotency_key, "forkRun", _repeatable(arguments), act
+        context,
+        run.project_id,
+        arguments.idempotency_key,
+        "forkRun",
+        _repeatable(arguments),
+        audited(context, "forkRun", act, checkpointId=checkpoint.id),
     )
 
 

@@ -22,7 +22,14 @@ from persistence.workflows.versions import Version
 from resolvers.authorise import project_for, require
 from resolvers.checks import check_options, check_wait, complete_run_inputs
 from resolvers.context import Context
-from resolvers.idempotent import idempotency_arguments, known_run, publish_transitions, run_idempotent, shielded
+from resolvers.idempotent import (
+    audited,
+    idempotency_arguments,
+    known_run,
+    publish_transitions,
+    run_idempotent,
+    shielded,
+)
 from resolvers.permissions import MUTATIONS
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import check_runnable, content_to_save
@@ -98,7 +105,8 @@ async def execute_run(
         return replace(executed, transitions=(*cancelled, *executed.transitions))
 
     arguments = [run_id, inputs, replace_inputs]
-    return await run_idempotent(context, run.project_id, idempotency_key, "executeRun", arguments, act, run_id=run_id)
+    noted = audited(context, "executeRun", act)
+    return await run_idempotent(context, run.project_id, idempotency_key, "executeRun", arguments, noted, run_id=run_id)
 
 
 async def wait_until_idle(context: Context, run: Run, timeout_ms: int) -> Run:

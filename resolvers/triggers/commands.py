@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.problems import FieldProblem
 from engine.types import JSON
+from persistence.audit_log import record
 from persistence.db.ids import Prefix, new_id
 from persistence.problems import Invalid, invalid
 from persistence.runs.idempotency import MAX_KEY_LENGTH, arguments_hash
@@ -59,8 +60,27 @@ async def create_trigger(
         if kind == webhooks.KIND:
             new = replace(new, webhook_token=new_token(), test_token=new_token())
         created = await triggers.create(connection, context.caller, workflow.project_id, new)
+        if created.id == trigger_id:  # Else a call with the same idempotency key has created it.
+            await _record(connection, context, "createTrigger", created, after=created)
     await context.notifier.notify_triggers()
     return created
+
+
+async def _record(
+    connection: AsyncConnection,
+    context: Context,
+    action: str,
+    trigger: Trigger,
+    *,
+    before: Trigger | None = None,
+    after: Trigger | None = None,
+) -> None:
+    values = [None if one is None else {name: getattr(one, name) for name in _SETTINGS} for one in (before, after)]
+    await record(connection, context.caller, action, trigger.project_id, trigger.id, before=values[0], after=values[1])
+
+
+_SETTINGS = ("name", "kind", "enabled", "config", "inputs")
+"""What the audit log shows of a trigger."""
 
 
 async def update_trigger(context: Context, trigger_id: str, changes: Mapping[str, Any]) -> Trigger:
@@ -78,6 +98,8 @@ async def update_trigger(context: Context, trigger_id: str, changes: Mapping[str
         require(context.caller, MUTATIONS["updateTrigger"], trigger.project_id)
         values = await _new_values(context, connection, trigger, changes)
         changed = await triggers.change(connection, trigger_id, values) if values else trigger
+        if values:
+            await _record(connection, context, "updateTrigger", trigger, before=trigger, after=changed)
     await context.notifier.notify_triggers()
     return changed
 
@@ -120,4 +142,5 @@ async def delete_trigger(context: Context, trigger_id: str) -> str:
         trigger = await triggers.get(connection, context.caller, trigger_id, lock=True)
         require(context.caller, MUTATIONS["deleteTrigger"], trigger.project_id)
         await triggers.remove(connection, trigger_id)
+        await _record(connection, context, "deleteTrigger", trigger, before=trigger)
     return trigger_id

@@ -11,6 +11,7 @@ from engine.states import OnLimit, TriggerEventStatus
 from engine.triggers.registry import config_of, installed_trigger_kinds
 from engine.types import JSON
 from engine.values.timestamps import format_timestamp
+from persistence.audit_log import record
 from persistence.db.ids import Prefix, new_id
 from persistence.events.publisher import announce
 from persistence.problems import Invalid, InvalidState, Problem, invalid
@@ -32,7 +33,7 @@ from persistence.triggers.trigger import EVENT_AS_INPUT, Trigger
 from persistence.workflows import versions, workflows
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.idempotent import run_idempotent
+from resolvers.idempotent import audited, run_idempotent
 from resolvers.permissions import MUTATIONS
 from resolvers.triggers.checks import ABSENT, checked_kind, json_problems
 
@@ -53,7 +54,9 @@ class TriggerTestResult:
     errors: list[Problem] = field(default_factory=list)
 
 
-async def run_trigger(context: Context, trigger_id: str, payload: JSON, idempotency_key: str | None) -> Run:
+async def run_trigger(
+    context: Context, trigger_id: str, payload: JSON, idempotency_key: str | None, operation: str = "runTrigger"
+) -> Run:
     """Start a run as the trigger would, also if the trigger is disabled.
 
     Args:
@@ -61,6 +64,7 @@ async def run_trigger(context: Context, trigger_id: str, payload: JSON, idempote
         trigger_id: The trigger.
         payload: The event; absent for the event of a firing at this moment.
         idempotency_key: A repeat with the same key returns the first run.
+        operation: The mutation, for the audit log.
 
     Raises:
         InvalidState: The workflow has no published version.
@@ -81,7 +85,8 @@ async def run_trigger(context: Context, trigger_id: str, payload: JSON, idempote
         raise invalid("input.payload", "INPUTS", firing.error or "makes no inputs")
     act = _Act(context, firing)
     arguments = [trigger_id, None if payload is ABSENT else payload]
-    run = await run_idempotent(context, trigger.project_id, idempotency_key, "runTrigger", arguments, act)
+    noted = audited(context, operation, act, triggerId=trigger_id)
+    run = await run_idempotent(context, trigger.project_id, idempotency_key, "runTrigger", arguments, noted)
     await announce_events(context, act.events)
     return run
 
@@ -139,6 +144,8 @@ async def backfill_trigger(context: Context, trigger_id: str, start: datetime, e
         trigger = await triggers.get(connection, context.caller, trigger_id, lock=True)
         fired = await events.fired_keys(connection, trigger_id, [one.key for one in firings])
         added = await pending.add(connection, trigger_id, [one for one in firings if one.key not in fired])
+        after = {"from": start, "to": end, "accepted": added}
+        await record(connection, context.caller, "backfillTrigger", trigger.project_id, trigger_id, after=after)
     await context.notifier.notify_triggers()
     return trigger, added
 

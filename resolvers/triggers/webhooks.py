@@ -33,6 +33,7 @@ from engine.triggers.webhook import (
     verify,
 )
 from engine.types import JSON
+from persistence.audit_log import record
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageArguments
@@ -373,6 +374,8 @@ async def rotate_token(context: Context, trigger_id: str, overlap_s: int) -> Tri
         require(context.caller, MUTATIONS["rotateWebhookToken"], trigger.project_id)
         if trigger.webhook_token is None:
             raise InvalidState(f"A trigger of the kind {trigger.kind!r} has no address.")
+        after = {"overlapS": overlap_s}
+        await record(connection, context.caller, "rotateWebhookToken", trigger.project_id, trigger_id, after=after)
         return await webhooks.rotate(connection, trigger_id, timedelta(seconds=overlap_s))
 
 
@@ -395,4 +398,4 @@ async def replay_delivery(context: Context, delivery_id: str, idempotency_key: s
         event = event_of(delivery.message, delivery.message_id, body, delivery.received_at)
     except ValueError as error:  # A BadMessage, or a config that is not valid any more.
         raise invalid("input.id", "UNREADABLE", str(error)) from error
-    return await run_trigger(context, trigger.id, event, idempotency_key)
+    return await run_trigger(context, trigger.id, event, idempotency_key, "replayWebhookDelivery")

@@ -5,7 +5,10 @@ Each change is one transaction.
 
 from typing import Literal
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from engine.states import VersionStatus
+from persistence.audit_log import record
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, PageArguments
 from persistence.runs.listing import RunsQuery
@@ -73,9 +76,24 @@ async def create_version(
             raise drafts.stale_draft(draft, expected_revision)
         await check_runnable(context, draft.spec)
         version, created = await versions.freeze(connection, context.caller, draft)
+        before = None if created else _settings(version)
         if publish:
             version = await versions.publish(connection, context.caller, version)
+        if created or publish:
+            await _record(connection, context, "createVersion", version, before)
         return version, created
+
+
+def _settings(version: Version) -> dict[str, object]:
+    """Return what the audit log shows of a version."""
+    return {"number": version.number, "status": version.status, "specHash": version.spec_hash}
+
+
+async def _record(
+    connection: AsyncConnection, context: Context, action: str, version: Version, before: dict[str, object] | None
+) -> None:
+    after = {**_settings(version), "workflowId": version.workflow_id}
+    await record(connection, context.caller, action, version.project_id, version.id, before=before, after=after)
 
 
 async def publish_version(context: Context, version_id: str) -> Version:
@@ -88,11 +106,15 @@ async def publish_version(context: Context, version_id: str) -> Version:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, MUTATIONS["publishVersion"], version.project_id)
         await check_runnable(context, version.spec)
-        return await versions.publish(connection, context.caller, version)
+        published = await versions.publish(connection, context.caller, version)
+        await _record(connection, context, "publishVersion", published, _settings(version))
+        return published
 
 
 async def archive_version(context: Context, version_id: str) -> Version:
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, MUTATIONS["archiveVersion"], version.project_id)
-        return await versions.archive(connection, context.caller, version)
+        archived = await versions.archive(connection, context.caller, version)
+        await _record(connection, context, "archiveVersion", archived, _settings(version))
+        return archived

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
+from persistence.audit_log import record
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, PageArguments
 from persistence.events.publisher import announce, delete_streams, draft_channel
@@ -73,7 +74,7 @@ async def create_workflow(
     content = content_to_save(context, _first_spec(context, spec, template))
     async with context.database.begin() as connection:
         chosen = await project_for(connection, context.caller, MUTATIONS["createWorkflow"], project_id)
-        return await workflows.create(
+        created = await workflows.create(
             connection,
             context.caller,
             chosen,
@@ -81,6 +82,14 @@ async def create_workflow(
             description=checked_description("input.description", description or ""),
             content=content,
         )
+        after = {**_settings(created), "specHash": content.hash}
+        await record(connection, context.caller, "createWorkflow", chosen, created.id, after=after)
+        return created
+
+
+def _settings(workflow: Workflow) -> dict[str, str]:
+    """Return what the audit log shows of a workflow."""
+    return {"name": workflow.name, "description": workflow.description}
 
 
 def _first_spec(context: Context, spec: JSON, template: str | None) -> JSON:
@@ -114,7 +123,12 @@ async def update_workflow(context: Context, workflow_id: str, changes: Mapping[s
         require(context.caller, MUTATIONS["updateWorkflow"], workflow.project_id)
         if not values:
             return workflow
-        return await workflows.change(connection, context.caller, workflow_id, values)
+        changed = await workflows.change(connection, context.caller, workflow_id, values)
+        before, after = _settings(workflow), _settings(changed)
+        await record(
+            connection, context.caller, "updateWorkflow", workflow.project_id, workflow_id, before=before, after=after
+        )
+        return changed
 
 
 async def duplicate_workflow(context: Context, workflow_id: str, name: str | None) -> Workflow:
@@ -123,7 +137,7 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
         source = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, MUTATIONS["duplicateWorkflow"], source.project_id)
         draft = await drafts.get(connection, context.caller, workflow_id)
-        return await workflows.create(
+        created = await workflows.create(
             connection,
             context.caller,
             source.project_id,
@@ -131,6 +145,9 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
             description=source.description,
             content=Content(draft.spec, draft.spec_hash),
         )
+        after = {**_settings(created), "specHash": draft.spec_hash, "copyOf": workflow_id}
+        await record(connection, context.caller, "duplicateWorkflow", source.project_id, created.id, after=after)
+        return created
 
 
 async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bool) -> str:
@@ -147,12 +164,12 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     require(context.caller, MUTATIONS["deleteWorkflow"], workflow.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
-    await shielded(_delete(context, workflow_id, cancel_runs=cancel_runs))
+    await shielded(_delete(context, workflow, cancel_runs=cancel_runs))
     return workflow_id
 
 
-async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
-    deadlines = context.database.deadlines
+async def _delete(context: Context, workflow: Workflow, *, cancel_runs: bool) -> None:
+    deadlines, workflow_id = context.database.deadlines, workflow.id
     async with context.database.begin() as connection:
         await workflows.lock(connection, context.caller, workflow_id, exclusive=True)
         if not cancel_runs:
@@ -169,6 +186,8 @@ async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> N
         children = await workflows.active_child_ids(connection, workflow_id)
         late += await commands.cancel_these(connection, children, DELETED, deadlines)
         await workflows.delete(connection, context.caller, workflow_id)
+        before = _settings(workflow)
+        await record(connection, context.caller, "deleteWorkflow", workflow.project_id, workflow_id, before=before)
     await publish_transitions(context, late)
     await delete_streams(context.redis, run_ids)
     await announce(context.redis, draft_channel(workflow_id), "deleted")
@@ -186,7 +205,7 @@ async def save_draft(context: Context, workflow_id: str, spec: JSON, expected_re
     Raises Conflict with the current draft if it has another revision than expected.
     """
     content = content_to_save(context, spec)
-    return await shielded(_save(context, "saveDraft", workflow_id, content, expected_revision))
+    return await shielded(_save(context, "saveDraft", workflow_id, content, expected_revision, None))
 
 
 async def restore_version(context: Context, version_id: str, expected_revision: int) -> Draft:
@@ -199,16 +218,29 @@ async def restore_version(context: Context, version_id: str, expected_revision: 
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow, so there is no draft to restore it to.")
     content = Content(version.spec, version.spec_hash)
-    return await shielded(_save(context, "restoreVersion", version.workflow_id, content, expected_revision))
+    return await shielded(_save(context, "restoreVersion", version.workflow_id, content, expected_revision, version_id))
 
 
-async def _save(context: Context, operation: str, workflow_id: str, content: Content, expected_revision: int) -> Draft:
+async def _save(
+    context: Context,
+    operation: str,
+    workflow_id: str,
+    content: Content,
+    expected_revision: int,
+    version_id: str | None,
+) -> Draft:
+    """Save a draft. `version_id` is the version that its content comes from."""
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, MUTATIONS[operation], workflow.project_id)
         draft, changed = await drafts.save(connection, context.caller, workflow_id, content, expected_revision)
         if changed:
             await versions.take_layout(connection, draft)
+            before = {"revision": draft.revision - 1}
+            after = {"revision": draft.revision, "specHash": draft.spec_hash, "versionId": version_id}
+            await record(
+                connection, context.caller, operation, workflow.project_id, workflow_id, before=before, after=after
+            )
     if changed:
         await announce(context.redis, draft_channel(workflow_id), str(draft.revision))
     return draft

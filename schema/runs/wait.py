@@ -3,12 +3,15 @@
 A run may have several at once.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
+from engine.sdk.node import Answerers
 from engine.states import WaitKind
+from persistence.caller import Role
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
 from schema.info import Info
@@ -39,6 +42,15 @@ class TimerWait(WaitType):
         return wait.until
 
 
+@strawberry.type(name="Answerers", description="Who may answer a question: callers to whom all of this applies.")
+class AnswerersType:
+    role: Role | None = strawberry.field(description="The least role in the project. Null: RUNNER, as for all answers.")
+    subjects: list[str] = strawberry.field(description="The subjects of the callers. Empty: any.")
+    except_starter: bool = strawberry.field(
+        description="Whether the one who created or executed the run may not answer, also by an API key."
+    )
+
+
 @strawberry.type
 class InputWait(WaitType):
     prompt: JSON | None
@@ -52,6 +64,20 @@ class InputWait(WaitType):
     @staticmethod
     def wait_id(wait: ParentWait) -> str:
         return wait.id
+
+    @strawberry.field(
+        graphql_type=AnswerersType | None,
+        description="Who may answer, as the node names them. Null: every caller who may control the run.",
+    )
+    @staticmethod
+    def answerers(wait: ParentWait) -> Answerers | None:
+        limits = wait.answerers
+        return None if limits is None else replace(limits, role=None if limits.role is None else Role(limits.role))
+
+    @strawberry.field(description="Whether you may answer. Others get the code FORBIDDEN.")
+    @staticmethod
+    async def may_answer(wait: ParentWait, info: Info) -> bool:
+        return bool(await info.context.loaders.may_answer.load(wait.id))
 
     @strawberry.field
     @staticmethod

@@ -1,5 +1,6 @@
 """GraphQL types, queries and mutations of projects, workflows, drafts and versions.
 
+- audit_log: `AuditEntry`, and the query `auditLog`
 - project: `Project`, `Viewer`, `ServerInfo`
 - workflow: `Workflow`
 - draft: `WorkflowDraft`

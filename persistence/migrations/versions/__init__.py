@@ -15,4 +15,6 @@ Modules:
     0012_run_finished: The firing of triggers by the end of a run.
     0013_history_without_foreign_keys: A trigger deletes the history of a run, instead of foreign keys.
     0014_tags: Tags of runs, and the indexes of filters.
+    0015_audit_log: The audit log, and the trigger that protects it.
+    0016_answerers: Who may answer a question of a run.
 """

@@ -10,7 +10,7 @@ from pydantic import ValidationError, field_validator
 
 from engine.errors import NodeFailure
 from engine.nodes.registry import load_node_types
-from engine.sdk.node import NodeConfig, NodeType, Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import Answerers, NodeConfig, NodeType, Output, WaitForAnswer, WaitUntil
 from engine.sdk.node_types import NodeTypes
 from engine.spec.parser import parse
 from engine.validation.validator import validate
@@ -71,6 +71,20 @@ async def test_human_asks_and_waits_for_the_answer() -> None:
     assert harness.context.noted_input == {"text": "Pay 12?"}
 
 
+async def test_a_question_names_who_may_answer() -> None:
+    config = {"prompt": "?", "answerers": {"role": "admin", "subjects": ["ada", "{{ 'b' ~ 'ob' }}"]}}
+    outcome = await NodeHarness(INPUT).run("human", config)
+    assert isinstance(outcome, WaitForAnswer)
+    assert outcome.answerers == Answerers("admin", ("ada", "bob"), except_starter=False)
+
+
+@pytest.mark.parametrize("subject", ["{{ input.value }}", "{{ '' }}"])
+async def test_a_subject_that_is_no_text_fails_the_node(subject: str) -> None:
+    with pytest.raises(NodeFailure, match=r"answerers\.subjects") as raised:
+        await NodeHarness(INPUT).run("human", {"prompt": "?", "answerers": {"subjects": [subject]}})
+    assert raised.value.code == "CONFIG"
+
+
 async def test_a_question_may_expire() -> None:
     before = datetime.now(UTC)
     outcome = await NodeHarness(INPUT).run("human", {"prompt": "?", "expiresS": 60})
@@ -85,6 +99,9 @@ async def test_a_question_may_expire() -> None:
         ({"prompt": "?", "schema": {"$ref": "http://example.com"}}, "outside of this schema"),
         ({"prompt": "?", "expiresS": 0}, "greater than 0"),
         ({}, "Field required"),
+        ({"prompt": "?", "answerers": {"role": "owner"}}, "'runner', 'editor' or 'admin'"),
+        ({"prompt": "?", "answerers": {"subjects": "ada"}}, "list"),
+        ({"prompt": "?", "answerers": {"anyone": True}}, "not permitted"),
     ],
 )
 def test_an_invalid_question_is_found_before_the_run(config: dict[str, Any], message: str) -> None:

@@ -46,6 +46,13 @@ FILTER = {
     "durationMsMin": 0,
     "durationMsMax": 1,
 }
+AUDITED = {
+    "subject": "nobody",
+    "action": ["createWorkflow"],
+    "resourceId": "{workflow}",
+    "createdAfter": "2020-01-01T00:00:00Z",
+    "createdBefore": "2120-01-01T00:00:00Z",
+}
 CRON = {"cron": "0 * * * *"}
 PAGE = {"first": 5, "after": None}
 FROM_END = {"last": 5, "before": None}
@@ -72,6 +79,7 @@ NODES = {
     "delivery": "WebhookDelivery",
     "secret": "Secret",
     "api_key": "ApiKey",
+    "audit_entry": "AuditEntry",
 }
 """The kinds of objects that `node` finds, and their types."""
 
@@ -103,6 +111,11 @@ QUERIES = [
     Call("secrets"),
     Call("apiKeys", {"projectId": "{project}"}),
     Call("apiKeys"),
+    Call("auditLog", {"projectId": "{project}", **PAGE}),
+    Call("auditLog", FROM_END),
+    Call("auditLog", {"projectId": "{project}", "filter": AUDITED}),
+    Call("auditLog", {"filter": {"resourceId": "{workflow}"}}),
+    Call("workers"),
     Call("trigger", {"id": "{trigger}"}),
     Call("triggers", FROM_END),
     Call("triggers", {"projectId": "{project}", **PAGE}),
@@ -151,11 +164,11 @@ MUTATIONS = [
         options=OPTIONS,
         idempotencyKey="adhoc",
     ),
-    _mutation("executeRun", runId="{pending_run}", inputs={"value": 2}, idempotencyKey="execute"),
+    _mutation("executeRun", runId="{pending_run}", inputs={"value": "a value of the run"}, idempotencyKey="execute"),
     _mutation("cancelRun", runId="{cancelled_run}", reason="enough", idempotencyKey="cancel"),
     _mutation("pauseRun", runId="{queued_run}", timeoutMs=0, idempotencyKey="pause"),
     _mutation("resumeRun", runId="{paused_run}", checkpointId="{paused_checkpoint}", idempotencyKey="resume"),
-    _mutation("resumeRun", runId="{waiting_run}", waitId="{wait}", answer="yes", idempotencyKey="answer"),
+    _mutation("resumeRun", runId="{waiting_run}", waitId="{wait}", answer="an answer", idempotencyKey="answer"),
     _mutation("stepRun", runId="{stepped_run}", timeoutMs=0, idempotencyKey="step"),
     _mutation("setBreakpoints", runId="{waiting_run}", nodeIds=["ask"], idempotencyKey="breakpoints"),
     _mutation(
@@ -169,7 +182,7 @@ MUTATIONS = [
         "forkRun",
         checkpointId="{checkpoint}",
         versionId="{version}",
-        patch={"start": {"value": 3}},
+        patch={"start": {"value": "a value of the run"}},
         options=OPTIONS,
         idempotencyKey="fork",
     ),
@@ -189,7 +202,7 @@ MUTATIONS = [
         idempotencyKey="trigger",
     ),
     _mutation("updateTrigger", id="{trigger}", name="t", config=CRON, inputs={"value": 2}, enabled=True),
-    _mutation("runTrigger", id="{trigger}", payload={"value": 1}, idempotencyKey="run trigger"),
+    _mutation("runTrigger", id="{trigger}", payload={"value": "a value of the run"}, idempotencyKey="run trigger"),
     _mutation("backfillTrigger", id="{trigger}", **{"from": "2020-01-01T00:00:00Z", "to": "2020-01-01T02:00:00Z"}),
     _mutation("rotateWebhookToken", id="{webhook}", overlapS=60),
     _mutation("replayWebhookDelivery", id="{delivery}", idempotencyKey="replay"),

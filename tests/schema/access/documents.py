@@ -81,13 +81,15 @@ class Selections:
     def __init__(self, arguments: Mapping[str, Mapping[str, Any]], coverage: Coverage) -> None:
         """`arguments` are the values of nested arguments by `Type.field`; those of pages are added."""
         self._arguments, self._coverage = arguments, coverage
+        self._selected = set[str]()
 
-    def of(self, kind: Any, inside: frozenset[str] = frozenset(), on: str | None = None) -> str:
+    def of(self, kind: Any, on: str | None = None) -> str:
         """Return the selection of a field with this type.
+
+        Each type is selected in full once in an operation, which keeps it within the limit of fields.
 
         Args:
             kind: The type of the field.
-            inside: The types that the selection is in, which it does not enter again.
             on: The only member of an interface to select; None for all.
         """
         named = get_named_type(kind)
@@ -96,22 +98,18 @@ class Selections:
         members = GRAPH.get_possible_types(named) if is_abstract_type(named) else [named]
         if on is None and (isinstance(named, GraphQLInterfaceType) and named.name == "Node"):
             return "{ __typename id }"
-        chosen = [member for member in members if on in (None, member.name)]
-        parts = [f"... on {one.name} {{ {' '.join(self._fields(one, inside))} }}" for one in chosen]
+        chosen = [one for one in members if on in (None, one.name) and one.name not in self._selected]
+        self._selected |= {one.name for one in chosen}
+        parts = [f"... on {one.name} {{ {' '.join(self._fields(one))} }}" for one in chosen]
         return f"{{ __typename {' '.join(parts)} }}"
 
-    def _fields(self, kind: GraphQLObjectType, inside: frozenset[str]) -> Iterator[str]:
+    def _fields(self, kind: GraphQLObjectType) -> Iterator[str]:
         for name, value in kind.fields.items():
             target = get_named_type(value.type)
-            if target.name in inside and not is_node(target):
-                continue
-            selected = "{ __typename id }" if is_node(target) else self.of(target, inside | {kind.name})
-            if kind.name.endswith("Edge") and not is_leaf_type(target):
-                selected = "{ __typename }"  # The `nodes` of the connection are the same objects.
+            selected = "{ __typename id }" if is_node(target) else self.of(target)
             for prefix, arguments in self._variants(kind, name, value):
                 self._coverage.used |= {f"{kind.name}.{name}", *(f"{kind.name}.{name}.{arg}" for arg in arguments)}
                 written = ", ".join(f"{arg}: {text}" for arg, text in arguments.items())
-                # One page in full is enough for the limit of fields.
                 yield f"{prefix}{name}{f'({written})' if written else ''} {'{ __typename }' if prefix else selected}"
 
     def _variants(

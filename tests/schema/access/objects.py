@@ -21,7 +21,10 @@ from tests.schema_client import LINEAR, call, mutate, with_output
 from tests.worker.running_worker import running
 
 ASKING: dict[str, Any] = {
-    "nodes": [{"id": "start", "type": "start"}, {"id": "ask", "type": "human", "config": {"prompt": "Go on?"}}],
+    "nodes": [
+        {"id": "start", "type": "start"},
+        {"id": "ask", "type": "human", "config": {"prompt": "Go on?", "answerers": {"role": "runner"}}},
+    ],
     "edges": [{"source": "start", "target": "ask"}],
 }
 FAILING: dict[str, Any] = {
@@ -33,7 +36,7 @@ FAILING: dict[str, Any] = {
 }
 WAITS = """
 INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until, child_run_id)
-SELECT 'wait_' || kind || $1, $1, 'ask', 1, 0, 2, kind, now() + interval '1 day', $2
+SELECT 'wait_' || kind || $1, $1, 'ask', 1, 0, 1000, kind, now() + interval '1 day', $2
 FROM unnest(ARRAY['TIMER', 'RUN', 'RETRY']) kind
 """
 
@@ -94,6 +97,8 @@ async def _store_workflows(admin: Context, ids: dict[str, str], name: str) -> No
     ids["secret"] = made["secret"]["id"]
     made = await _make(admin, "createApiKey", "apiKey { id }", name=f"key of {name}", role="VIEWER")
     ids["api_key"] = made["apiKey"]["id"]
+    entries = (await call(admin, "{ auditLog { nodes { id } } }"))["auditLog"]["nodes"]
+    ids["audit_entry"] = entries[0]["id"]
 
 
 async def _store_triggers(admin: Context, ids: dict[str, str]) -> None:
@@ -189,6 +194,7 @@ def cursors() -> dict[str, str]:
     Lists within one run need none.
     """
     prefixes = {
+        "AuditEntry": Prefix.AUDIT_ENTRY,
         "Project": Prefix.PROJECT,
         "Run": Prefix.RUN,
         "Trigger": Prefix.TRIGGER,

@@ -23,17 +23,14 @@ async def outsider(context: Context) -> Context:
 
 
 async def test_a_key_that_another_project_has_used_is_a_new_one(context: Context, outsider: Context) -> None:
-    runs = {}
+    runs = set()
     for caller in (context, outsider):
         workflow_id = await new_workflow(caller)
         input = {"workflowId": workflow_id, "inputs": {"value": 1}}
-        await mutate(caller, "runWorkflow", "run { id }", **input, idempotencyKey="a key of its own")
-        async with count_statements(context.database) as statements:
-            payload = await mutate(caller, "runWorkflow", "run { id }", **input, idempotencyKey="the same key")
+        payload = await mutate(caller, "runWorkflow", "run { id }", **input, idempotencyKey="the same key")
         assert payload["errors"] == []
-        runs[payload["run"]["id"]] = sorted(statements)
-    first, second = runs.values()
-    assert len(runs) == 2 and first == second
+        runs.add(payload["run"]["id"])
+    assert len(runs) == 2
 
 
 async def new_webhook(context: Context) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from persistence.secrets.resolver import open_secrets
 from resolvers import permissions
 from resolvers.context import Context
 from schema.schema import schema
-from tests.schema.access.calls import FILTER, MUTATIONS, NESTED, QUERIES, SUBSCRIPTIONS, Call
+from tests.schema.access.calls import AUDITED, FILTER, MUTATIONS, NESTED, QUERIES, SUBSCRIPTIONS, Call
 from tests.schema.access.documents import GRAPH, ROOTS, Coverage, Selections, all_parts, object_type, operation
 from tests.schema.access.objects import ProjectObjects, cursors, fill, store_objects, unknown_ids
 from tests.schema_client import call as execute
@@ -36,12 +36,19 @@ from tests.statement_counter import count_statements
 CALLS = {"query": QUERIES, "mutation": MUTATIONS, "subscription": SUBSCRIPTIONS}
 LISTS = frozenset({"runs", "draft", "triggerEvents"})
 """Subscriptions without a history."""
-PUBLIC = frozenset(name for name, role in permissions.QUERIES.items() if role is None) | {"models"}
+PUBLIC = frozenset(name for name, role in permissions.QUERIES.items() if role is None) | {"models", "workers"}
 """Queries that return nothing of a project."""
-OF_ADMINS = frozenset({"ApiKey"})
+OF_ADMINS = frozenset({"ApiKey", "AuditEntry"})
 """Types that lower roles cannot see."""
+ID = re.compile(r"\b[a-z]+_[0-9a-z]{26}\b")
 TIMES = re.compile(r'"durationMs": [\d.]+|"estimatedCompletionAt": "[^"]*"')
 """Values that depend on the present time."""
+NOT_AUDITED = frozenset({"createRun", "runWorkflow", "runAdhoc", "testNode", "testTrigger"})
+"""Mutations without an entry in the audit log: the run itself has it, or nothing is changed."""
+SENT_VALUES = ("the value of", "a value of the run", "tk_", "an answer")
+"""Secrets, tokens, inputs and answers in the calls of mutations begin with these."""
+OF_INSTALLATION = frozenset({"createProject", "workers"})
+"""Operations that need the role admin in all projects."""
 HIDDEN = frozenset({"revokeApiKey"})
 """Mutations of objects that lower roles cannot see."""
 PROBLEMS = ("ConflictProblem", "FieldProblem", "GeneralProblem", "InvalidStateProblem", "NotFoundProblem")
@@ -54,6 +61,7 @@ NEVER_REACHED = {
     "NodeOutputDelta": "a node that streams",
     "TestNodeWait": "a test of a node that waits",
     "Tool": "a catalog of tools",
+    "Worker": "a worker process",
     "Usage": "a node that calls a model",
 }
 """Types that are selected, but that no successful call of the walk returns, and what they would need."""
@@ -212,42 +220,66 @@ async def test_each_role_may_do_what_the_table_says(walk: Walk) -> None:
             assert codes_of(answer) == {expected}, (call, context.caller.subject)
     assert await all_rows(walk.own.admin) == before
     for call in QUERIES:
-        for role in Role if has_roles(call) else (Role.VIEWER, Role.ADMIN):
+        for role in roles_to_try(call):
             await check_query(walk, call, walk.own.caller(role))
     await check_subscriptions(walk)
     for call in MUTATIONS:
         lowest = walk.own.caller(permissions.MUTATIONS[call.name])
-        if call.name == "createProject":
+        if call.name in OF_INSTALLATION:
             lowest.caller = replace(lowest.caller, may_create_projects=True)
+        before = await audit_entries(walk)
         answer = await walk.call(lowest, "mutation", call, walk.own.ids)
         assert codes_of(answer) == set(), (call, answer)
+        check_audit_log(call, lowest, before, await audit_entries(walk))
         walk.coverage.note_data(answer["data"])
     check_coverage(walk.coverage)
+
+
+async def audit_entries(walk: Walk) -> list[Any]:
+    """Return the audit log, oldest first."""
+    return await walk.own.admin.database.pool.fetch("SELECT * FROM audit_log ORDER BY id")
+
+
+def check_audit_log(call: Call, context: Context, before: list[Any], after: list[Any]) -> None:
+    """Check that a successful mutation has written one entry, without any of the values that it was sent."""
+    if call.name in NOT_AUDITED:
+        assert after == before, call
+        return
+    [entry] = after[len(before) :]
+    assert entry["action"] == call.name and entry["subject"] == context.caller.subject, call
+    assert entry["resource_id"] is not None and (entry["before"], entry["after"]) != (None, None), call
+    kept = f"{entry['before']} {entry['after']}"
+    assert not any(value in kept for value in SENT_VALUES), call
 
 
 def lower_roles(walk: Walk, needed: Role) -> list[Context]:
     return [walk.own.caller(role) for role in Role if not role.includes(needed)]
 
 
-def has_roles(call: Call) -> bool:
-    return call.on in OF_ADMINS or permissions.QUERIES[call.name] not in (None, Role.VIEWER)
+def roles_to_try(call: Call) -> list[Role]:
+    if call.name in OF_INSTALLATION:
+        return [Role.ADMIN]
+    is_open = permissions.QUERIES[call.name] in (None, Role.VIEWER) and call.on not in OF_ADMINS
+    return [Role.VIEWER, Role.ADMIN] if is_open else list(Role)
 
 
 async def check_query(walk: Walk, call: Call, context: Context) -> None:
     needed = Role.ADMIN if call.on in OF_ADMINS else permissions.QUERIES[call.name]
+    if call.name in OF_INSTALLATION:
+        answer = await walk.call(context, "query", call, walk.own.ids)
+        assert codes_of(answer) == {"FORBIDDEN"}, call
+        context.caller = replace(context.caller, may_create_projects=True)
     answer = await walk.call(context, "query", call, walk.own.ids)
     if needed is None or context.caller.may(needed, walk.own.ids["project"]):
         assert answer["errors"] == [], call
         walk.coverage.note_data(answer["data"])
         assert (
-            call.name in PUBLIC
-            or call.arguments.get("filter") == FILTER
-            or any(id in shown(answer, {}) for id in walk.own.ids.values())
+            call.name in PUBLIC or call.arguments.get("filter") in (FILTER, AUDITED) or ID.search(shown(answer, {}))
         ), call
-    elif call.on in OF_ADMINS or not call.arguments:  # Lists have objects of the projects that one administers.
-        assert answer["data"][call.name] in (None, []) and answer["errors"] == [], call
-    else:
+    elif "projectId" in call.arguments:
         assert codes_of(answer) == {"FORBIDDEN"}, call
+    else:  # Without a project, lists have the objects of those that one administers.
+        assert codes_of(answer) == set() and not ID.search(shown(answer, {})), call
 
 
 async def check_subscriptions(walk: Walk) -> None:
