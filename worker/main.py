@@ -22,7 +22,9 @@ from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.settings import Settings
 from engine.nodes.registry import load_node_types
@@ -291,15 +293,22 @@ async def _unregister(presence: Presence) -> None:
 
 
 async def _poll_forever(arq: Worker) -> None:
-    """Run arq, and start it again when Redis was away. The queue itself is in Postgres."""
+    """Run arq, and start it again when Redis was away. The queue itself is in Postgres.
+
+    What another user of Redis has written to the queue of arq, and arq cannot read, is deleted.
+    """
     outage = Outage("arq")
     while True:
         try:
             await arq.pool.ping()
             outage.recovered()
             await arq.async_run()
-        except (RedisError, OSError) as error:
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             outage.failed(error)
+        except Exception as error:
+            log.warning("arq.unreadable_queue", error=repr(error), deleted=arq.queue_name)
+            with suppress(RedisError, OSError):
+                await arq.pool.delete(arq.queue_name)
         await asyncio.sleep(RECONNECT_S)
 
 

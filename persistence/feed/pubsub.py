@@ -137,9 +137,9 @@ class ChannelReader:
                 self._confirmed.add(channel)
                 self._changed.notify_all()
         elif message["type"] == "message":
-            # Any client of Redis can publish bytes that are no text: they must not end the
-            # listener.
-            text = message["data"].decode(errors="replace")
+            if (text := _text_of(message["data"])) is None:
+                log.debug("feed.unreadable_message", channel=channel, size=len(message["data"]))
+                return
             for subscription in self._subscriptions_to(channel):
                 subscription.mailbox.put(text)
 
@@ -152,3 +152,14 @@ class ChannelReader:
 
     async def close(self) -> None:
         await self._listener.close()
+
+
+def _text_of(data: bytes) -> str | None:
+    """Return the text of a message. None: another client of Redis has published something else.
+
+    Our messages are ids, names and JSON, and Postgres refuses a text with NUL.
+    """
+    try:
+        return None if b"\0" in data else data.decode()
+    except UnicodeDecodeError:
+        return None

@@ -36,6 +36,7 @@ ATTACKS |= {
         boundaries.inherit_descriptors,
         boundaries.leave_session_state,
         boundaries.write_pickles,
+        boundaries.write_malformed_entries,
         disclosure.name_secrets_in_hosts,
         boundaries.send_from_other_sites,
         clients.open_many_sockets,

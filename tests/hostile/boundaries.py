@@ -43,6 +43,11 @@ GUARDED_CALL = json.dumps([{"name": "sql:guarded", "arguments": {"query": "SELEC
 OURS = ("TREADLE_", "PYTHON", "LOOP_MONITOR", "PG")
 """The beginnings of variables that only the processes of the host may have."""
 SITES = ("cross-site", "same-site")
+CHAIN = [{"source": "n0", "target": "n1"}, {"source": "n1", "target": "n2"}]
+GARBAGE = b"written by another user of this Redis"
+MALFORMED = (b"", b"\xff\x00", b"null", b"[]", b"{}", b"5", b"[{}]", b"[[]]", b'[{"type": "NODE_STATE"}]', b'["a"]', b"9" * 5000,
+    b"[" * 5000, b'{"projectId": 5}', b"progress \xff", b"*" * 100_000)  # fmt: skip
+"""Entries and messages that another program could write to a shared Redis."""
 EVIL = "https://evil.example"
 
 
@@ -139,6 +144,64 @@ async def write_pickles(target: AttackedDeployment) -> AttackResult:
     answers = [await target.execute(RUN, input={"spec": spec, "mode": "SYNC"}) for _ in range(20)]
     await redis.aclose()
     return AttackResult(codes(answers), 50, ["a pickle was executed"] if file.exists() else [])
+
+
+async def write_malformed_entries(target: AttackedDeployment) -> AttackResult:
+    """Write wrong types and entries to every key of Redis during a run that is watched: nobody may miss its end."""
+    redis, tried, passed = Redis.from_url(target.system.redis_url), 0, []
+    spec = {"nodes": [{"id": f"n{i}", "type": "delay", "config": {"seconds": 0.2}} for i in range(3)], "edges": CHAIN}
+    for garbage in (_write_entries, _write_large_id, _write_other_types):
+        started = await target.execute(RUN, input={"spec": spec, "mode": "ASYNC"})
+        run, tried = started["data"]["runAdhoc"]["run"]["id"], tried + 1
+        watching = asyncio.ensure_future(_watch(target, run))
+        await garbage(redis, run)
+        try:
+            seen = await asyncio.wait_for(watching, 30)
+        except TimeoutError:
+            seen = ["nothing"]
+        if seen[-1:] != ["COMPLETED"] or seen != sorted(set(seen), key=seen.index):
+            passed.append(f"{garbage.__name__}: the watcher has seen {seen}")
+    keys = [key async for key in redis.scan_iter("*") if await redis.type(key) == b"string"]
+    await redis.delete(*[key for key in keys if await redis.get(key) == GARBAGE])
+    await redis.aclose()
+    light = {"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}
+    answers = [await target.execute(RUN, input={"spec": light, "mode": "SYNC"}) for _ in range(5)]
+    passed += [f"a run failed: {answer}" for answer in answers if "COMPLETED" not in str(answer)]
+    return AttackResult(codes(answers), tried, passed)
+
+
+async def _write_entries(redis: Any, run: str) -> None:
+    for entry in MALFORMED:
+        await redis.xadd(f"events:{run}", {"e": entry})
+        await redis.xadd(f"events:{run}", {"d": entry})
+        await redis.xadd(f"events:{run}", {"other": entry})
+        for channel in (await redis.pubsub_channels("*")) or ["rests"]:
+            await redis.publish(channel, entry)
+        await redis.set(f"{job_key_prefix}{QUEUE}:bad", entry)
+        await redis.zadd(QUEUE, {f"{QUEUE}:bad": 1, entry: 2})
+
+
+async def _write_large_id(redis: Any, run: str) -> None:
+    await redis.xadd(f"events:{run}", {"e": b"[]"}, id=f"{2**63}-0")
+
+
+async def _write_other_types(redis: Any, run: str) -> None:
+    for key in {f"events:{run}".encode(), QUEUE.encode(), *[key async for key in redis.scan_iter("*")]}:
+        await redis.set(key, GARBAGE)
+
+
+async def _watch(target: AttackedDeployment, run: str) -> list[str]:
+    """Watch a run until the subscription ends. Returns the statuses that it has shown."""
+    uri, protocol, statuses = f"ws://127.0.0.1:{target.port}/graphql", Subprotocol("graphql-transport-ws"), list[str]()
+    query = f'subscription {{ runEvents(runId: "{run}") {{ seq ... on RunStatusChanged {{ status }} }} }}'
+    async with connect(uri, subprotocols=[protocol], additional_headers=target.headers(), proxy=None) as socket:
+        await socket.send('{"type": "connection_init"}')
+        await socket.recv()
+        await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": {"query": query}}))
+        while (message := json.loads(await socket.recv()))["type"] == "next":
+            event = message["payload"]["data"]["runEvents"]
+            statuses += [event["status"]] if "status" in event else []
+        return statuses if message["type"] == "complete" else [*statuses, str(message)[:200]]
 
 
 async def send_from_other_sites(target: AttackedDeployment) -> AttackResult:

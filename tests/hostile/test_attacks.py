@@ -28,6 +28,7 @@ SHORT = {
     "inherit_descriptors": "",
     "leave_session_state": "TOOL_FAILED",
     "write_pickles": "",
+    "write_malformed_entries": "",
     "send_from_other_sites": "HTTP 403",
     "read_files_of_the_host": "",
     "reach_other_projects": "NOT_FOUND",
