@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants check check-deploy check-subjects format schema docs bench bench-quick lock release image
+.PHONY: help setup up test chaos hostile mutants check check-deploy check-subjects format schema docs bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ check-deploy: .venv-deploy/.installed ## Check the Dockerfile, and the Helm char
 
 image: setup ## Execute the Dockerfile without Docker, run an example in the result, and print its size (needs root and mmdebstrap)
 	@$(BIN)/python deploy/image/execute.py
+
+full-disk: setup ## Fill the disk under Postgres, and check that nothing accepted is lost (needs root)
+	@$(BIN)/python -m tests.deploy.full_disk
 
 lock: ## Update the files of pinned packages to the newest compatible versions (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock

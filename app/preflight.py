@@ -9,6 +9,7 @@ doctor`.
 import os
 import re
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,6 +119,19 @@ def redis_problem(version: str) -> str | None:
 
 def _major(version: str) -> int:
     return int(re.split(r"\D", version, maxsplit=1)[0])
+
+
+async def clock_difference_s(url: str) -> float:
+    """Return by how many seconds the clock of the database is ahead of this host's. Raises StoreError."""
+    with _store_errors(describe_postgres(url)):
+        connection = await asyncpg.connect(dsn(url), timeout=RESPONSE_S)
+        try:
+            before = time.time()
+            there = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+            # The answer was made between the two moments.
+            return float(there) - (before + time.time()) / 2
+        finally:
+            await connection.close(timeout=RESPONSE_S)
 
 
 async def worker_counts(url: str) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from strawberry.exceptions import MissingQueryError
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from structlog.contextvars import get_contextvars
 
-from persistence.db.transient import is_transient
+from persistence.db.transient import is_disk_full, is_transient
 from persistence.problems import Invalid, Limit, Problem, ProblemCode
 
 log = structlog.get_logger(__name__)
@@ -45,11 +45,15 @@ def client_error(error: GraphQLError) -> GraphQLError:
         return _with_message(error, _without_input(error.message), extensions)
     if is_transient(cause):
         log.warning("schema.unavailable", path=error.path, error=str(cause) or type(cause).__name__)
-        return _with_message(
-            error, "The database or Redis cannot be reached now; try again.", {"code": ProblemCode.UNAVAILABLE}
-        )
+        return _with_message(error, _unavailable_text(cause), {"code": ProblemCode.UNAVAILABLE})
     log.error("schema.fault", path=error.path, exc_info=cause)
     return _with_message(error, unexpected_message(), {"code": ProblemCode.INTERNAL})
+
+
+def _unavailable_text(cause: BaseException) -> str:
+    if is_disk_full(cause):
+        return "The disk of the database is full. Nothing was stored; try again after its operator has freed space."
+    return "The database or Redis cannot be reached now; try again."
 
 
 def unexpected_message() -> str:

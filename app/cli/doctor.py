@@ -18,6 +18,7 @@ from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
 from app.http_client import plain_client
 from app.preflight import (
+    clock_difference_s,
     describe_postgres,
     describe_redis,
     postgres_problem,
@@ -34,11 +35,13 @@ from engine.nodes.registry import load_node_types
 from engine.time_zones import describe
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
-from persistence.db.migrate import is_outdated
+from persistence.db.migrate import NEWEST, revision
 from persistence.secrets.key_source import KeySource
 from persistence.sql_databases import find_role_problems
 from web.site import DIST
 
+TOLERATED_S = 5.0
+"""A smaller difference of the clocks is no problem."""
 CheckResult = tuple[bool, str]
 """Whether a check has passed, and its text."""
 
@@ -60,6 +63,7 @@ async def run_checks(settings: Settings) -> bool:
         ("data", lambda _: _data(configured)),
         ("database", _database),
         ("redis", _redis),
+        ("clock", _clock),
         ("server", _server),
         ("workers", _workers),
         ("sign-in", check_sign_in),
@@ -137,8 +141,12 @@ async def _database(settings: Settings) -> CheckResult:
         location, version = describe_postgres(settings.database_url), await postgres_version(settings.database_url)
         if problem := postgres_problem(version):
             return False, f"{location}, version {version}, {problem}"
-        if await is_outdated(settings.database_url):
+        current = await revision(settings.database_url) or ""
+        if current < NEWEST:
             return False, f"{location} (version {version}) lacks migrations: run `treadle migrate`"
+        if current > NEWEST:
+            note = f"migrated by a newer Treadle (to {current}; this one knows {NEWEST}): upgrade this host, too"
+            return True, f"{location}, version {version}, {note}"
     except StoreError as error:
         return False, str(error)
     return True, f"{location}, version {version}, migrated"
@@ -153,6 +161,23 @@ async def _redis(settings: Settings) -> CheckResult:
         return problem is None, f"{text}, version {version}{f', {problem}' if problem else ''}"
     except StoreError as error:
         return False, str(error)
+
+
+async def _clock(settings: Settings) -> CheckResult:
+    """Compare the clock of this host with that of the database, by which timers and leases are due."""
+    if settings.database_url is None:
+        return True, "not checked: no database is configured or running"
+    try:
+        difference = await clock_difference_s(settings.database_url)
+    except StoreError:
+        return True, "not checked: correct the database first"
+    if abs(difference) <= TOLERATED_S:
+        return True, f"within {TOLERATED_S:g} s of the database's"
+    direction = "behind" if difference > 0 else "ahead of"
+    return False, (
+        f"this host's clock is {abs(difference):.0f} s {direction} the database's: correct both by NTP (`timedatectl`). Runs are "
+        "not affected; tokens and certificates are"
+    )
 
 
 async def _server(settings: Settings) -> CheckResult:

@@ -18,6 +18,7 @@ from app.errors import EmbeddedError
 
 START_S = 30.0
 """Seconds that a store may take to start, including repeated attempts after a crash."""
+DISK_FULL = "No space left on device"
 PAUSE_S = 0.2
 """Seconds between a failed start and the next attempt."""
 
@@ -89,6 +90,10 @@ class StoreProcess:
             raise self._not_ready()
 
     def _not_ready(self) -> EmbeddedError:
+        if DISK_FULL in self.tail:
+            return EmbeddedError(
+                f"{self.name} cannot start, because the disk of {self.log.parent} is full: free space on it"
+            )
         problem = "ended immediately" if self.code is not None else f"was not ready within {START_S:g} s"
         return EmbeddedError(f"{self.name} {problem}. The end of {self.log}:\n{self.tail}")
 

@@ -23,7 +23,7 @@ import structlog
 
 from app.child_process import Program
 from app.embedded.os_user import OsUser
-from app.embedded.process import StoreProcess, running
+from app.embedded.process import DISK_FULL, StoreProcess, running
 from app.errors import EmbeddedError
 
 log = structlog.get_logger(__name__)
@@ -329,6 +329,10 @@ def _cluster(user: OsUser, programs: Path, data: Path, *, durable: bool) -> Path
     locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     sync = [] if durable else ["--no-sync"]
     result = user.run(programs / "initdb", "-D", data / "new", "-U", "postgres", "--auth=trust", *locale, *sync)
+    if DISK_FULL in result.stderr:
+        raise EmbeddedError(
+            f"the disk of {data} is full, so Postgres cannot create its data: free space, or {OTHER_FOLDER}"
+        )
     if result.returncode != 0:
         raise EmbeddedError(f"initdb failed in {data}: {result.stderr.strip()[-500:]}")
     return (data / "new").rename(cluster)

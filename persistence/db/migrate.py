@@ -36,7 +36,10 @@ async def migrate(url: str) -> None:
     """
     current = await revision(url) or ""
     if current > NEWEST:
-        raise DatabaseTooNew(f"a newer Treadle has migrated it, to {current}; this one knows {NEWEST} at most")
+        raise DatabaseTooNew(
+            f"a newer Treadle has migrated it, to {current}, and this one knows {NEWEST} at most: use that release, or restore "
+            "the backup that was made before the upgrade"
+        )
     if current == NEWEST:
         return
     engine = create_engine(url)

@@ -75,6 +75,13 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, _TRANSIENT_ERRORS) and not isinstance(error, ValueError)
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether Postgres had no space left for a statement."""
+    if isinstance(error, DBAPIError):
+        return error.orig is not None and is_disk_full(error.driver_exception)
+    return isinstance(error, asyncpg.DiskFullError)
+
+
 def is_content(error: Exception) -> bool:
     """Whether the content of the statement caused the error: sending it again cannot succeed."""
     if isinstance(error, asyncpg.PostgresError):

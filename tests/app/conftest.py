@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 
+import asyncpg
 import httpx
 import pytest
 
@@ -35,6 +36,16 @@ def treadle() -> Iterator[Treadle]:
     for child in children:
         child.terminate()
         child.communicate(timeout=60)
+
+
+@pytest.fixture
+async def empty_url(template: str) -> AsyncIterator[str]:
+    """The URL of an empty database."""
+    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
+    await connection.execute("CREATE DATABASE empty TEMPLATE template0")
+    yield template.replace("/treadle?", "/empty?")
+    await connection.execute("DROP DATABASE empty WITH (FORCE)")
+    await connection.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import signal
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 
@@ -13,7 +14,9 @@ from structlog.testing import capture_logs
 from app.errors import StoreError
 from app.preflight import check_stores, migrate_database, postgres_version, redis_version
 from app.settings import Settings
+from persistence.db.database import dsn
 from persistence.db.migrate import NEWEST, revision
+from tests.app.commands import Treadle
 
 
 @asynccontextmanager
@@ -91,15 +94,6 @@ async def test_a_redis_that_requires_a_password_is_reported(redis_url: str) -> N
     assert re.match(r"Redis at /\S+ refuses the connection: .*password", line)
 
 
-@pytest.fixture
-async def empty_url(embedded: tuple[str, str]) -> AsyncIterator[str]:
-    admin = await asyncpg.connect(embedded[0].replace("/treadle?", "/postgres?"))
-    await admin.execute("CREATE DATABASE empty TEMPLATE template0")
-    yield embedded[0].replace("/treadle?", "/empty?")
-    await admin.execute("DROP DATABASE empty WITH (FORCE)")
-    await admin.close()
-
-
 async def test_an_empty_database_is_reported_and_passes_after_a_migration(empty_url: str, redis_url: str) -> None:
     settings = Settings(database_url=empty_url, redis_url=redis_url)
     assert "run `treadle migrate` first" in await error_line(check_stores(settings))
@@ -129,7 +123,8 @@ async def test_a_database_of_a_newer_treadle_is_used_and_not_migrated(database_u
     await check_stores(Settings(database_url=database_url, redis_url=redis_url))
     line = await error_line(migrate_database(database_url))
     assert line.endswith(
-        f"cannot be migrated: a newer Treadle has migrated it, to 9999; this one knows {NEWEST} at most"
+        f"cannot be migrated: a newer Treadle has migrated it, to 9999, and this one knows {NEWEST} at most: use that "
+        "release, or restore the backup that was made before the upgrade"
     )
 
 
@@ -146,3 +141,30 @@ async def test_an_address_may_contain_the_parameters_of_managed_databases(databa
     await postgres_version(f"{database_url}&sslmode=prefer")
     await migrate_database(f"{database_url}&sslmode=prefer")
     assert await revision(f"{database_url}&sslmode=prefer") == NEWEST
+
+
+async def test_a_migration_that_is_killed_leaves_the_database_as_it_was(empty_url: str, treadle: Treadle) -> None:
+    # An observer of its own: a transaction sees the activities of its begin.
+    holder, observer = await asyncpg.connect(dsn(empty_url)), await asyncpg.connect(dsn(empty_url))
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    try:
+        async with holder.transaction():
+            # The migration has made tables by the time it makes its first trigger.
+            await holder.execute("LOCK TABLE pg_trigger IN EXCLUSIVE MODE")
+            process = treadle("migrate", TREADLE_DATABASE_URL=empty_url)
+            await until(observer, f"{others} AND wait_event_type = 'Lock'", 1)
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.communicate)
+        await until(observer, others, 1)
+    finally:
+        await holder.close()
+        await observer.close()
+    assert await revision(empty_url) is None
+    await migrate_database(empty_url)
+    assert await revision(empty_url) == NEWEST
+
+
+async def until(connection: asyncpg.Connection, query: str, count: int) -> None:
+    async with asyncio.timeout(120):
+        while await connection.fetchval(query) != count:  # noqa: ASYNC110 (the database sends no signal)
+            await asyncio.sleep(0.02)

@@ -1,6 +1,7 @@
 """`treadle doctor` reports each problem in one line that says what to do, and changes nothing."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,27 @@ async def test_a_database_without_migrations_is_reported(
     unmigrated = embedded[0].replace("/treadle?", "/postgres?")
     _, output = await doctor(capsys, database_url=unmigrated, redis_url=embedded[1])
     assert line(output, "database").endswith("lacks migrations: run `treadle migrate`")
+
+
+async def test_a_database_of_a_newer_release_is_named(
+    capsys: pytest.CaptureFixture[str], database: Database, database_url: str
+) -> None:
+    await database.pool.execute("UPDATE alembic_version SET version_num = '9999'")
+    _, output = await doctor(capsys, database_url=database_url)
+    assert "migrated by a newer Treadle (to 9999" in line(output, "database")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(-3600, "3600 s ahead of"), (90, "90 s behind")])
+async def test_a_wrong_clock_is_reported(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, database_url: str, seconds: int, text: str
+) -> None:
+    _, output = await doctor(capsys, database_url=database_url)
+    assert line(output, "clock").startswith("ok")
+    now = time.time
+    monkeypatch.setattr("app.preflight.time.time", lambda: now() - seconds)
+    has_passed, output = await doctor(capsys, database_url=database_url)
+    assert not has_passed
+    assert f"this host's clock is {text} the database's: correct both by NTP" in line(output, "clock")
 
 
 async def test_usable_stores_are_named(capsys: pytest.CaptureFixture[str], database_url: str, redis_url: str) -> None:

@@ -30,16 +30,6 @@ from tests.programs import installed
 
 
 @pytest.fixture
-async def empty_url(template: str) -> AsyncIterator[str]:
-    """The URL of an empty database."""
-    connection = await asyncpg.connect(template.replace("/treadle?", "/postgres?"))
-    await connection.execute("CREATE DATABASE empty TEMPLATE template0")
-    yield template.replace("/treadle?", "/empty?")
-    await connection.execute("DROP DATABASE empty WITH (FORCE)")
-    await connection.close()
-
-
-@pytest.fixture
 async def used_url(database: Database, database_url: str, caller: Caller, project: str, worker: JournalWorker) -> str:
     """The URL of a database with a QUEUED and a RUNNING run, and bytes of a checkpoint."""
     held = await worker.claim((await accept_run(database, caller, project)).run)
@@ -225,20 +215,35 @@ async def test_the_commands_use_the_embedded_database_and_say_what_to_do(
 
 FULL = """
 mkdir -p {folder}/full
-mount -t tmpfs -o size=20k tmpfs {folder}/full
-exec {python} -m app.cli backup {folder}/full/backup
+mount -t tmpfs -o size={size},mode=0711 tmpfs {folder}/full
+exec {python} -m app.cli {command}
 """
+ON_FULL_DISKS = [
+    ("20k", "backup {folder}/full/backup", "No space left on device: free space on the disk, and repeat the command"),
+    (
+        "64k",
+        "up --port 0 --data-dir {folder}/full/data",
+        "is full, so Postgres cannot create its data: free space, or choose",
+    ),
+]
 
 
-@pytest.mark.parametrize("unshare", installed("unshare"))
-async def test_a_full_disk_is_one_line_that_says_what_to_do(used_url: str, tmp_path: Path, unshare: str) -> None:
-    script = FULL.format(folder=tmp_path, python=sys.executable)
-    environment = {**os.environ, "TREADLE_DATABASE_URL": used_url, "TREADLE_DATA_DIR": str(tmp_path)}
-    command = [unshare, "--mount", "--propagation", "private", "sh", "-ec", script]
+@pytest.mark.parametrize(
+    ("size", "command", "message"), [case for case in ON_FULL_DISKS if installed("unshare")], ids=lambda text: text[:6]
+)
+async def test_a_full_disk_is_one_line_that_says_what_to_do(
+    used_url: str, open_folder: Path, size: str, command: str, message: str
+) -> None:
+    script = FULL.format(
+        folder=open_folder, size=size, python=sys.executable, command=command.format(folder=open_folder)
+    )
+    environment = {**os.environ, "TREADLE_DATA_DIR": str(open_folder)}
+    if command.startswith("backup"):
+        environment["TREADLE_DATABASE_URL"] = used_url
+    shell = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script]
     result = await asyncio.to_thread(
-        subprocess.run, command, env=environment, capture_output=True, text=True, check=False
+        subprocess.run, shell, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 1
-    assert "No space left on device" in result.stderr
-    assert "free space" in result.stderr
-    assert result.stderr.count("\n") == 1
+    [line] = result.stderr.splitlines()
+    assert message in line
