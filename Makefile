@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants check check-deploy check-subjects format schema docs bench bench-quick lock release image full-disk
+.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-subjects format schema docs bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ format: setup ## Format the code
 schema: setup ## Write schema/schema.graphql, and schema/client_cache.json for caches of clients
 	@$(BIN)/treadle schema > schema/schema.graphql.new && mv schema/schema.graphql.new schema/schema.graphql
 	@$(BIN)/treadle schema --cache > schema/client_cache.json.new && mv schema/client_cache.json.new schema/client_cache.json
+
+fuzz: setup ## Call every field of the schema with every bad value: a minute
+	@TREADLE_FUZZ_VALUES=99 $(BIN)/python -m pytest tests/schema/access/test_fuzz.py
 
 docs: setup ## Write docs/nodes.md from the node types, and docs/settings.md from the settings
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md

@@ -4,6 +4,7 @@ A request is stored in a transaction of its own before it is parsed, so whatever
 afterwards, it can be read and replayed.
 """
 
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,10 @@ from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
 KIND = "webhook"
 
 
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}")
+"""The form of all tokens. Text of another form, such as a NUL, is not sent to the database."""
+
+
 def new_token() -> str:
     """Make a token of an address: 256 random bits."""
     return secrets.token_urlsafe(32)
@@ -44,7 +49,7 @@ class FoundWebhook:
 
 async def find(pool: asyncpg.Pool, token: str) -> FoundWebhook | None:
     """Find a webhook by a token: the present one, the previous one for a while, or that of the test address."""
-    row = await pool.fetchrow(_FIND, token)
+    row = await pool.fetchrow(_FIND, token) if _TOKEN.fullmatch(token) else None
     if row is None:
         return None
     return FoundWebhook(trigger_of(dict(row)), row["is_test"], row["version_id"], row["now"])

@@ -62,7 +62,7 @@ async def run_trigger(
     Args:
         context: The caller, who starts the run.
         trigger_id: The trigger.
-        payload: The event; absent for the event of a firing at this moment.
+        payload: The event; absent or null for the event of a firing at this moment.
         idempotency_key: A repeat with the same key returns the first run.
         operation: The mutation, for the audit log.
 
@@ -72,7 +72,7 @@ async def run_trigger(
     """
     trigger = await _own_trigger(context, "runTrigger", trigger_id)
     kind, config = _usable(trigger)
-    event = kind.event(config, datetime.now(UTC)) if payload is ABSENT else payload
+    event = kind.event(config, datetime.now(UTC)) if payload in (ABSENT, None) else payload
     if problems := list(json_problems("input.payload", event)):
         raise Invalid(problems)
     version = await _published_version(context, trigger.workflow_id)
@@ -198,7 +198,7 @@ async def _tested(
     payload: JSON,
 ) -> TriggerTestResult:
     """Make the inputs of one event, and record it for a stored trigger."""
-    event = _sample(kind, config) if payload is ABSENT else payload
+    event = _sample(kind, config) if payload in (ABSENT, None) else payload
     if problems := list(json_problems("input.payload", event)):
         raise Invalid(problems)
     version = await _published_version(context, workflow_id)

@@ -58,7 +58,7 @@ class DeleteTriggerInput:
 class RunTriggerInput:
     id: strawberry.ID
     payload: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="The event. Default: the event of a firing at this moment."
+        default=strawberry.UNSET, description="The event. Default, and for null: the event of a firing at this moment."
     )
     idempotency_key: str | None = None
 
@@ -94,7 +94,7 @@ class TestTriggerInput:
         default=strawberry.UNSET, description="Default: those of the stored trigger."
     )
     payload: JSON | None = strawberry.field(
-        default=strawberry.UNSET, description="The event. Default: that of the next firing."
+        default=strawberry.UNSET, description="The event. Default, and for null: that of the next firing."
     )
 
 

@@ -58,6 +58,22 @@ async def test_an_address_is_shown_to_editors_only_and_ends_with_its_trigger(con
     assert (await send(context, token)).status == 202
     await mutate(context, "deleteTrigger", "deletedId", id=trigger["id"])
     async with count_statements(context.database) as statements:
-        refused = [await send(context, text) for text in (token, "no such token", trigger["id"], "")]
-    assert {(one.status, str(one.body)) for one in refused} == {(404, str(refused[0].body))}
+        refused = [await send(context, text) for text in (token, "no-such-token", trigger["id"])]
     assert len(set(statements)) == 1 and len(statements) == len(refused)
+    refused += [await send(context, text) for text in ("", "\0", "\ud800", "x" * 10_000, "a b", "ü")]
+    assert {(one.status, str(one.body)) for one in refused} == {(404, str(refused[0].body))}
+
+
+async def test_no_message_to_a_webhook_is_a_fault(context: Context) -> None:
+    token = (await new_webhook(context))["webhookUrl"].rpartition("/")[2]
+    texts = ("", "\0", "x" * 10_000, "ü", "a\r\nb")
+    bodies = (b"", b"\0", b"\xff\xfe", b"[" * 10_000, b'{"a": "\\u0000 \\ud800"}', b'{"a": 1e999}', b"[1]", b"null")
+    types = ("application/json", "application/x-www-form-urlencoded", "text/plain", "multipart/form-data", "a", "\0")
+    messages = [
+        *(WebhookMessage("POST", {"content-type": type}, {}, body) for type in types for body in bodies),
+        *(WebhookMessage("POST", {"content-type": types[0], "x-h": text}, {text: text}, b"{}") for text in texts),
+        *(WebhookMessage(method, {}, {}, b"") for method in ("GET", "POST")),
+    ]
+    for message in messages:
+        response = await receive(lambda caller: replace(context, caller=caller), context, token, message, "192.0.2.1")
+        assert response.status < 500, message

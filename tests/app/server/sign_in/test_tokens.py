@@ -216,6 +216,30 @@ async def test_an_outage_of_the_issuer_keeps_known_keys_and_lets_nobody_else_in(
     assert (await ask(client, token("ES256"))).status_code == 401
 
 
+async def test_an_issuer_that_hangs_from_the_start_delays_nobody_else(
+    database_url: str, redis_url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many tokens share one request, which ends after its time; other tokens are not delayed by it."""
+    monkeypatch.setattr(jwks, "TIMEOUT_S", 0.5)
+    issuer.hangs = True
+    settings = Settings(
+        database_url=database_url,
+        redis_url=redis_url,
+        jwt_secret=SECRET,
+        jwt_jwks_url=issuer.url,
+        jwt_issuer=ISSUER,
+        jwt_audience=AUDIENCE,
+    )
+    async with serving(settings) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+        waiting = [asyncio.create_task(ask(client, token("RS256"))) for _ in range(20)]
+        assert (await ask(client, token())).status_code == 200
+        assert {refusal(one)[:2] for one in await asyncio.gather(*waiting)} == {(401, "UNAUTHENTICATED")}
+        assert len(issuer.requests) <= 2  # One at the start, and one for all of the tokens.
+        issuer.hangs = False
+        monkeypatch.setattr(jwks, "COOL_DOWN_S", 0.0)
+        assert (await ask(client, token("RS256"))).status_code == 200
+
+
 async def closing(socket: ClientConnection) -> int:
     """Wait until the server closes the socket, and return the code."""
     async with asyncio.timeout(10):
