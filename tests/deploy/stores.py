@@ -91,6 +91,17 @@ async def tls_postgres(folder: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def valkey(folder: Path) -> AsyncIterator[str]:
+    """Run a Valkey, and yield its URL."""
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    async with process_of([path_of("valkey-server") or "valkey-server", *options], folder / "valkey.log"):
+        url = f"redis://127.0.0.1:{port}/0"
+        await _until_redis_responds(url)
+        yield url
+
+
+@asynccontextmanager
 async def tls_redis(folder: Path) -> AsyncIterator[str]:
     """Run Debian's Redis with the certificate of the folder, and yield its URL without TLS parameters."""
     port = free_port()
@@ -100,14 +111,18 @@ async def tls_redis(folder: Path) -> AsyncIterator[str]:
     log = folder / "redis.log"
     async with process_of([*command, "--tls-ca-cert-file", folder / "certificate.pem"], log):
         url = f"rediss://localhost:{port}/0"
-        async with asyncio.timeout(START_S), Redis.from_url(f"{url}?ssl_cert_reqs=none") as client:
-            while True:
-                try:
-                    await client.ping()
-                    break
-                except (RedisError, OSError):
-                    await asyncio.sleep(0.05)
+        await _until_redis_responds(f"{url}?ssl_cert_reqs=none")
         yield url
+
+
+async def _until_redis_responds(url: str) -> None:
+    async with asyncio.timeout(START_S), Redis.from_url(url) as client:
+        while True:
+            try:
+                await client.ping()
+                return
+            except (RedisError, OSError):
+                await asyncio.sleep(0.05)
 
 
 async def _until_postgres_responds(url: str, log: Path) -> None:

@@ -22,7 +22,7 @@ from app.preflight import (
 from app.settings import Settings
 from tests.app_server import serving
 from tests.deploy.proxies import write_certificate
-from tests.deploy.stores import pgbouncer, tls_postgres, tls_redis
+from tests.deploy.stores import pgbouncer, tls_postgres, tls_redis, valkey
 from tests.programs import installed
 from worker.main import serve
 
@@ -65,6 +65,12 @@ async def test_runs_complete_behind_pgbouncer_in_session_mode(
 ) -> None:
     async with pgbouncer(open_folder, database_url) as url:
         await completes(Settings(database_url=url, redis_url=redis_url))
+
+
+@pytest.mark.parametrize("program", installed("valkey-server"))
+async def test_runs_complete_on_valkey(program: str, open_folder: Path, database_url: str) -> None:
+    async with valkey(open_folder) as url:
+        await completes(Settings(database_url=database_url, redis_url=url))
 
 
 @pytest.mark.parametrize("program", [program for program in installed("postgres") if installed("redis-server")])
