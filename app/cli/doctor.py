@@ -13,6 +13,7 @@ import httpx
 from rich.console import Console
 
 from app.cli.check_sign_in import check_sign_in
+from app.cli.operations.output import print_json
 from app.cli.rotate_key import check_secrets
 from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
@@ -46,8 +47,8 @@ CheckResult = tuple[bool, str]
 """Whether a check has passed, and its text."""
 
 
-async def run_checks(settings: Settings) -> bool:
-    """Run all checks and print one line for each.
+async def run_checks(settings: Settings, *, is_json: bool = False) -> bool:
+    """Run all checks and print one line for each, or all as JSON.
 
     The database and Redis of a running `treadle up` on this data folder are checked as well.
 
@@ -80,12 +81,17 @@ async def run_checks(settings: Settings) -> bool:
         settings = settings.model_copy(
             update={"database_url": settings.database_url or urls[0], "redis_url": settings.redis_url or urls[1]}
         )
-    has_passed = True
+    has_passed, results = True, []
     for name, check in checks:
         is_ok, text = await check(settings)
         has_passed &= is_ok
+        results.append({"check": name, "ok": is_ok, "text": text})
+        if is_json:
+            continue
         console.print(f"{'[green]ok[/green]' if is_ok else '[red]!![/red]'}  {name:<11}", end="")
         console.print(escape_controls(text), markup=False, highlight=False, soft_wrap=True)
+    if is_json:
+        print_json(results)
     return has_passed
 
 

@@ -6,9 +6,11 @@ They work without a server and without a token, so they make the first key of an
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -46,14 +48,17 @@ def create(name: str, role: Role, project: str, days: float | None, data_dir: Pa
     return _run(act, data_dir)
 
 
-def list_all(data_dir: Path | None) -> str:
-    """Return one line for each key, newest first."""
+def list_all(data_dir: Path | None, *, is_json: bool = False) -> str:
+    """Return one line for each key, newest first, or all keys as JSON."""
 
     async def act(database: Database, _: Redis) -> str:
         caller = await _everywhere(database)
         names = await projects.named(database.pool, [], every=True)
         async with database.connect() as connection:
             keys = await api_keys.of_projects(connection, caller, caller.projects)
+        if is_json:
+            values = [{**asdict(key), "project": names[key.project_id]} for key in keys]
+            return orjson.dumps(values, option=orjson.OPT_INDENT_2).decode()
         lines = [
             f"{key.id}  {key.prefix}…  {names[key.project_id]}  {key.role}  {_state(key)}  {key.name}" for key in keys
         ]

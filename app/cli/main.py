@@ -191,11 +191,11 @@ def create_key(
 
 
 @key_commands.command("list")
-def list_keys(data_dir: DataDir = None) -> None:
+def list_keys(data_dir: DataDir = None, json: Json = False) -> None:
     """List all API keys, newest first."""
     from app.cli.key import list_all
 
-    print(list_all(data_dir))
+    print(list_all(data_dir, is_json=json))
 
 
 @key_commands.command("revoke")
@@ -254,14 +254,14 @@ def run(
 
 
 @app.command()
-def doctor(port: Port = None, data_dir: DataDir = None) -> None:
+def doctor(port: Port = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Check settings, stores, server, models, tools and secrets.
 
     Say what to do about each problem.
     """
     from app.cli.doctor import run_checks
 
-    if not asyncio.run(run_checks(_configured(port=port, data_dir=data_dir))):
+    if not asyncio.run(run_checks(_configured(port=port, data_dir=data_dir), is_json=json)):
         raise typer.Exit(1)
 
 

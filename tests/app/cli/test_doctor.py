@@ -1,6 +1,7 @@
 """`treadle doctor` reports each problem in one line that says what to do, and changes nothing."""
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ async def test_a_wrong_clock_is_reported(
     has_passed, output = await doctor(capsys, database_url=database_url)
     assert not has_passed
     assert f"this host's clock is {text} the database's: correct both by NTP" in line(output, "clock")
+
+
+async def test_the_checks_are_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    has_passed = await run_checks(Settings(port=1, data_dir=Path("/dev/null"), database_url=None), is_json=True)
+    results = json.loads(capsys.readouterr().out)
+    assert not has_passed
+    [data] = [one for one in results if one["check"] == "data"]
+    assert not data["ok"]
+    assert "choose another folder" in data["text"]
+    assert {name: results[0][name] for name in ("check", "ok")} == {"check": "python", "ok": True}
 
 
 async def test_usable_stores_are_named(capsys: pytest.CaptureFixture[str], database_url: str, redis_url: str) -> None:
