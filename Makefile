@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-subjects format schema docs bench bench-quick lock release image full-disk
+.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-subjects format schema docs clients bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ fuzz: setup ## Call every field of the schema with every bad value: a minute
 docs: setup ## Write docs/nodes.md from the node types, and docs/settings.md from the settings
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 	@$(BIN)/python -m app.cli.setting_docs > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
+clients: setup ## Build the TypeScript client into clients/typescript/dist
+	@$(BIN)/python -m clients.build
 
 bench: setup ## Measure everything, compare it with bare LangGraph, and print a table
 	@$(BIN)/python -m bench

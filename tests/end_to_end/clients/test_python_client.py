@@ -1,8 +1,7 @@
-"""`treadle.client` with a real server: no event is lost or doubled while server and Redis are killed."""
+"""`treadle.client` with a real server: operations, problems, and tokens that expire."""
 
 import asyncio
 import time
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -10,7 +9,7 @@ import pytest
 
 from app.settings import Settings
 from tests.app_server import serving
-from tests.end_to_end.support.interruptions import SPEC, fragile_system, interrupt, started
+from tests.end_to_end.support.interruptions import SPEC
 from tests.end_to_end.support.system import SystemUnderTest
 from treadle.client import (
     AsyncClient,
@@ -21,7 +20,6 @@ from treadle.client import (
     RunFailedError,
     RunStatus,
     RunUpdateData,
-    RunView,
     ValidationProblemError,
 )
 from treadle.client.aio import AsyncToken
@@ -42,30 +40,6 @@ def numbers(updates: list[RunUpdateData]) -> list[int]:
 async def watch_async(url: str, run_id: str, after: int | None, token: AsyncToken = None) -> list[RunUpdateData]:
     async with AsyncClient(url, token=token) as client:
         return [update async for update in client.watch_run(run_id, after=after)]
-
-
-def watch_sync(url: str, run_id: str) -> list[RunUpdateData]:
-    with Client(url) as client:
-        return list(client.watch_run(run_id))
-
-
-async def test_no_event_is_lost_or_doubled_while_server_and_redis_are_killed(database_url: str, tmp_path: Path) -> None:
-    async with fragile_system(database_url, tmp_path) as fragile, asyncio.TaskGroup() as tasks:
-        run_id = await started(fragile.url)
-        whole = tasks.create_task(watch_async(fragile.url, run_id, 1))
-        view = tasks.create_task(watch_async(fragile.url, run_id, None))
-        blocking = tasks.create_task(asyncio.to_thread(watch_sync, fragile.url, run_id))
-        seqs = await interrupt(fragile, run_id)
-        assert numbers(await whole) == seqs[1:]
-        for updates in (await view, await blocking):
-            snapshot, *rest = numbers(updates)
-            assert rest == seqs[snapshot:]
-            shown = RunView()
-            for update in updates:
-                shown.apply(update)
-            assert (shown.status, shown.seq, shown.progress) == ("COMPLETED", seqs[-1], 1.0)
-            assert {state.status for state in shown.nodes.values()} == {"COMPLETED"}
-            assert {edge.status for edge in shown.edges.values()} == {"TAKEN"}
 
 
 async def test_a_watch_continues_with_a_new_token_when_the_last_one_expires(database_url: str, redis_url: str) -> None:
