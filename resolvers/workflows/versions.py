@@ -89,6 +89,14 @@ def _settings(version: Version) -> dict[str, object]:
     return {"number": version.number, "status": version.status, "specHash": version.spec_hash}
 
 
+async def _locked(connection: AsyncConnection, context: Context, version: Version) -> Version:
+    """Return a version as it is while its workflow is locked."""
+    if version.workflow_id is None:
+        return version
+    await workflows.lock(connection, context.caller, version.workflow_id)
+    return await versions.get(connection, context.caller, version.id)
+
+
 async def _record(
     connection: AsyncConnection, context: Context, action: str, version: Version, before: dict[str, object] | None
 ) -> None:
@@ -106,8 +114,9 @@ async def publish_version(context: Context, version_id: str) -> Version:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, MUTATIONS["publishVersion"], version.project_id)
         await check_runnable(context, version.spec)
+        before = await _locked(connection, context, version)
         published = await versions.publish(connection, context.caller, version)
-        await _record(connection, context, "publishVersion", published, _settings(version))
+        await _record(connection, context, "publishVersion", published, _settings(before))
         return published
 
 
@@ -115,6 +124,7 @@ async def archive_version(context: Context, version_id: str) -> Version:
     async with context.database.begin() as connection:
         version = await versions.get(connection, context.caller, version_id)
         require(context.caller, MUTATIONS["archiveVersion"], version.project_id)
+        before = await _locked(connection, context, version)
         archived = await versions.archive(connection, context.caller, version)
-        await _record(connection, context, "archiveVersion", archived, _settings(version))
+        await _record(connection, context, "archiveVersion", archived, _settings(before))
         return archived

@@ -123,8 +123,9 @@ async def update_workflow(context: Context, workflow_id: str, changes: Mapping[s
         require(context.caller, MUTATIONS["updateWorkflow"], workflow.project_id)
         if not values:
             return workflow
+        before = _settings(await workflows.lock(connection, context.caller, workflow_id))
         changed = await workflows.change(connection, context.caller, workflow_id, values)
-        before, after = _settings(workflow), _settings(changed)
+        after = _settings(changed)
         await record(
             connection, context.caller, "updateWorkflow", workflow.project_id, workflow_id, before=before, after=after
         )
@@ -164,14 +165,14 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     require(context.caller, MUTATIONS["deleteWorkflow"], workflow.project_id)
     if cancel_runs:
         await control.stop_runs(context, workflow_id, DELETED)
-    await shielded(_delete(context, workflow, cancel_runs=cancel_runs))
+    await shielded(_delete(context, workflow_id, cancel_runs=cancel_runs))
     return workflow_id
 
 
-async def _delete(context: Context, workflow: Workflow, *, cancel_runs: bool) -> None:
-    deadlines, workflow_id = context.database.deadlines, workflow.id
+async def _delete(context: Context, workflow_id: str, *, cancel_runs: bool) -> None:
+    deadlines = context.database.deadlines
     async with context.database.begin() as connection:
-        await workflows.lock(connection, context.caller, workflow_id, exclusive=True)
+        workflow = await workflows.lock(connection, context.caller, workflow_id, exclusive=True)
         if not cancel_runs:
             # The lock on the workflow prevents new runs after this check.
             await _require_no_active_runs(connection, context, workflow_id)

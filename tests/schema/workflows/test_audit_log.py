@@ -1,5 +1,6 @@
 """The audit log: an entry with each change or none, and no way to change it afterwards."""
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,6 +12,7 @@ from persistence.caller import Caller, Role
 from persistence.problems import Conflict
 from resolvers.context import Context
 from resolvers.projects import create_project
+from tests.executor_worker import eventually
 from tests.schema_client import call, mutate, new_workflow, with_output
 
 ENTRIES = """query($first: Int, $filter: AuditFilter) { auditLog(first: $first, filter: $filter) {
@@ -50,6 +52,28 @@ async def test_a_change_that_fails_or_changes_nothing_leaves_no_entry(admin: Con
     with pytest.raises(Conflict):
         await create_project(admin, "default")
     assert (await call(admin, ENTRIES))["auditLog"]["nodes"] == before
+
+
+@pytest.mark.parametrize("mutation", ["updateWorkflow", "publishVersion", "archiveVersion"])
+async def test_what_a_change_replaced_is_what_was_there_when_it_was_made(admin: Context, mutation: str) -> None:
+    """Another change is committed between the begin of this one and its write."""
+    workflow_id = await new_workflow(admin, name="First")
+    frozen = await mutate(admin, "createVersion", "version { id }", workflowId=workflow_id)
+    version_id, pool = frozen["version"]["id"], admin.database.pool
+    call_of = {
+        "updateWorkflow": ("workflow { id }", {"id": workflow_id, "name": "Third"}),
+        "publishVersion": ("version { id }", {"versionId": version_id}),
+        "archiveVersion": ("version { id }", {"versionId": version_id}),
+    }
+    answer, input = call_of[mutation]
+    async with pool.acquire() as other, other.transaction():
+        await other.execute("UPDATE workflows SET name = 'Second' WHERE id = $1", workflow_id)
+        await other.execute("UPDATE versions SET status = 'ARCHIVED' WHERE id = $1", version_id)
+        changing = asyncio.create_task(mutate(admin, mutation, answer, **input))
+        await eventually(lambda: pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+    assert (await changing)["errors"] == []
+    before = (await call(admin, ENTRIES))["auditLog"]["nodes"][0]["before"]
+    assert before.get("name", "Second") == "Second" and before.get("status", "ARCHIVED") == "ARCHIVED"
 
 
 async def test_entries_are_filtered(admin: Context) -> None:

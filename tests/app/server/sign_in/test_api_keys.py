@@ -131,6 +131,16 @@ async def test_a_revoked_key_is_refused_by_every_server_and_its_sockets_close(
             assert "errors" in await ask(there, made["token"], VIEWER)
 
 
+async def audited(database_url: str) -> list[tuple[str, ...]]:
+    """Return the entries of the audit log, oldest first."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        rows = await connection.fetch("SELECT subject, action, resource_id FROM audit_log ORDER BY id")
+    finally:
+        await connection.close()
+    return [tuple(row) for row in rows]
+
+
 def test_the_command_creates_lists_and_revokes(treadle: Treadle, database_url: str, redis_url: str) -> None:
     stores = {"TREADLE_DATABASE_URL": database_url, "TREADLE_REDIS_URL": redis_url}
 
@@ -144,3 +154,7 @@ def test_the_command_creates_lists_and_revokes(treadle: Treadle, database_url: s
     assert "editor" in line and line.endswith("ci")
     key_id = line.split()[0]
     assert output("revoke", key_id) == f"revoked {key_id}"
+    assert asyncio.run(audited(database_url)) == [
+        ("treadle key", "createApiKey", key_id),
+        ("treadle key", "revokeApiKey", key_id),
+    ]
