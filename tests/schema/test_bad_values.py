@@ -13,6 +13,9 @@ from tests.schema_client import call, mutate, new_workflow
 RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } errors { code } } }"
 
 
+NOT_OF_THIS_LIST = "after: is not a cursor of this list: pass one from its `pageInfo` or `edges`"
+
+
 async def error_of(context: Context, query: str, /, **variables: Any) -> tuple[str, str]:
     """Return (code, message) of the only error of an operation."""
     result = await schema.execute(query, variable_values=variables, context_value=context)
@@ -82,7 +85,7 @@ async def test_a_page_of_events_has_1_to_1000_numbers_from_0_on(context: Context
         "first: 0": "first: must be from 1 to 1000, is 0",
         "first: 1001": "first: must be from 1 to 1000, is 1001",
         "last: 0": "last: must be from 1 to 1000, is 0",
-        "first: 1, last: 1": "first: first and last cannot be given together",
+        "first: 1, last: 1": "last: cannot be used together with `first`: send one of them",
         "after: -1": "after: must be the number of an event, or 0, is -1",
         "last: 1, before: -1": "before: must be the number of an event, or 0, is -1",
     }.items():
@@ -101,7 +104,7 @@ async def test_text_that_is_no_cursor_is_refused(context: Context, cursor_text: 
         "query($c: String) { workflows(after: $c) { nodes { id } } }",
         f'query($c: String) {{ run(id: "{run_id}") {{ checkpoints(after: $c) {{ nodes {{ id }} }} }} }}',
     ):
-        assert await error_of(context, query, c=cursor_text) == ("VALIDATION", "after: is not a cursor of this list")
+        assert await error_of(context, query, c=cursor_text) == ("VALIDATION", NOT_OF_THIS_LIST)
 
 
 async def test_a_cursor_of_another_list_is_refused(context: Context) -> None:
@@ -122,7 +125,7 @@ async def test_a_cursor_of_another_list_is_refused(context: Context) -> None:
         for other in lists.keys() - {name}:
             assert await error_of(context, query, c=cursor(ids[other])) == (
                 "VALIDATION",
-                "after: is not a cursor of this list",
+                NOT_OF_THIS_LIST,
             )
 
 

@@ -30,7 +30,7 @@ BODIES = (
 TYPES = ("application/json", "application/json; charset=x", "text/plain", "multipart/form-data", "a/b/c", "\xff", "")
 PARTS = ("x", "%00", "%ff", "..", "%2e%2e%2f", "a%0d%0ab", "\u00fc", "x" * 3000, "{token}", "%d8%00", "*")
 QUERIES = ("", "?", "?a=%00", "?query=%ff", "?query={viewer{subject}}&variables=[", "?" + "a&" * 2000, "?\u00fc=1")
-SAMPLE = 120
+SAMPLE = 60
 
 
 def paths(settings: Settings) -> Iterator[str]:
