@@ -184,10 +184,16 @@ async def check_refusal(
     """Compare the answers for foreign ids and for ids that do not exist."""
     absent = unknown_ids(walk.own.ids)
 
+    names_it = root != "query" or ("projectId" in call.arguments and call.name != "validateSpec")
+    is_all = foreign and foreign == sorted(placeholders(call.arguments))
+
     async def answer_and_statements(ids: Mapping[str, str]) -> tuple[str, Counter[str]]:
         mixed = {**walk.other.ids, **{kind: ids[kind] for kind in foreign}}
         statements.clear()
-        return shown(await walk.call(context, root, call, mixed), mixed), Counter(statements)
+        answer = await walk.call(context, root, call, mixed)
+        if is_all and names_it:
+            assert codes_of(answer) == {"NOT_FOUND"}, (call, answer)
+        return shown(answer, mixed), Counter(statements)
 
     expected, found = await answer_and_statements(absent), await answer_and_statements(walk.own.ids)
     if expected != found:  # The first call fills caches.
