@@ -6,9 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
+from app.cli.backup.backup import back_up
+from app.cli.backup.postgres_programs import _folders
+from app.cli.backup.restore import restore
 from app.cli.doctor import run_checks
 from app.errors import StoreError
 from app.preflight import (
@@ -59,6 +63,21 @@ async def completes(settings: Settings) -> None:
     assert body["data"]["runAdhoc"] == {"run": {"status": "COMPLETED", "output": {"a": 2}}, "errors": []}, body
 
 
+async def back_up_and_restore(url: str, folder: Path, name: str) -> None:
+    """Restore a backup of a database into a new one on its server."""
+    await back_up(url, folder, Settings())
+    connection = await asyncpg.connect(url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    await restore(url.replace("/postgres?", f"/{name}?"), folder)
+
+
+def embedded_programs() -> dict[int, Path]:
+    """Only the programs of the package, which are newer than the server."""
+    newest = max(_folders())
+    return {newest: _folders()[newest]}
+
+
 @pytest.mark.parametrize("program", installed("pgbouncer"))
 async def test_runs_complete_behind_pgbouncer_in_session_mode(
     program: str, open_folder: Path, database_url: str, redis_url: str
@@ -87,6 +106,10 @@ async def test_runs_complete_on_older_stores_with_certificates_of_a_private_auth
         assert int((await redis_version(trusted[1])).split(".")[0]) >= 7
         await migrate_database(trusted[0])
         await completes(Settings(database_url=trusted[0], redis_url=trusted[1]))
+        await back_up_and_restore(trusted[0], open_folder / "own", "own")
+        # Their TLS is not compiled in, so they need a connection without it.
+        monkeypatch.setattr("app.cli.backup.postgres_programs._folders", embedded_programs)
+        await back_up_and_restore(f"{postgres}?sslmode=disable", open_folder / "newer", "newer")
 
         with pytest.raises(StoreError, match=r"none.pem cannot be read: correct sslrootcert in TREADLE_DATABASE_URL"):
             await postgres_version(f"{postgres}?sslmode=verify-full&sslrootcert={open_folder}/none.pem")
