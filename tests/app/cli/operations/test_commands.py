@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from app.cli.client import ApiClient
@@ -24,17 +21,9 @@ from persistence.maintenance.presence import Presence
 from persistence.runs import run as stored_runs
 from tests.journal_worker import JournalWorker
 
+pytestmark = pytest.mark.usefixtures("silent_server")
 SPEC = {"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}
 EVERY = {"kind": "schedule", "config": {"cron": "0 9 * * *", "timezone": "UTC"}}
-
-
-@pytest.fixture(autouse=True)
-def silent_server() -> Iterator[None]:
-    """The server of the test writes no log to the output of the command in the same process."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.configure(**before)
 
 
 async def treadle(*arguments: str, code: int = 0) -> str:

@@ -19,6 +19,7 @@ from app.cli.project_files.portable import file_name, read_files, with_ids, with
 from app.cli.project_files.remote import change, read_project
 from app.cli.project_files.transfer import carry_out, check_plan, export
 
+pytestmark = pytest.mark.usefixtures("silent_server")
 CHILD = 'Child "}" one'
 ORIGINAL = ApiClient.execute
 ENDS: list[dict[str, Any]] = [{"id": "start", "type": "start"}, {"id": "end", "type": "end"}]
@@ -126,7 +127,7 @@ async def treadle(*arguments: str) -> str:
     """Run the command in a thread, as it runs an event loop of its own, and return its output."""
     result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
     assert result.exit_code == 0, result.output
-    return "\n".join(line for line in result.output.splitlines() if "request.done" not in line)
+    return result.stdout
 
 
 async def versions(api: ApiClient, project: str) -> Any:
