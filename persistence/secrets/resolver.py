@@ -28,6 +28,10 @@ _RECORD_USE = """
 UPDATE secrets SET last_used_at = now()
 WHERE id IN (SELECT id FROM secrets WHERE id = ANY($1) FOR NO KEY UPDATE SKIP LOCKED)
 """
+_ADVICE = (
+    "give this process the keys of the others, in TREADLE_SECRET_KEY (separated by commas) or by a copy of their "
+    "`secret.key`; `treadle doctor` lists the secrets"
+)
 _KEYS = "SELECT DISTINCT key_id FROM secrets"
 
 
@@ -92,7 +96,7 @@ async def open_secrets(database: Database, keys: KeySource) -> SecretResolver:
             keys.ensure()
         ids = keys.keyring().ids
         if missing := sorted(needed.difference(ids)):
-            log.error("secrets.key_missing", keys=missing, have=ids, advice="run `treadle doctor` for details")
+            log.error("secrets.key_missing", keys=missing, have=ids, advice=_ADVICE)
     except KeyProblem as error:
         log.error("secrets.no_key", problem=str(error))
     return SecretResolver(database, keys)

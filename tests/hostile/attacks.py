@@ -40,6 +40,8 @@ ATTACKS |= {
         disclosure.name_secrets_in_hosts,
         boundaries.send_from_other_sites,
         clients.open_many_sockets,
+        clients.open_sockets_again_and_again,
+        clients.flood_the_probes,
         boundaries.read_files_of_the_host,
         disclosure.branch_on_secrets,
         boundaries.reach_other_projects,

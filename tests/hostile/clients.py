@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import re
+import resource
 import time
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -14,6 +18,9 @@ from tests.hostile.report import AttackResult
 
 SOCKETS = 1_100
 """More than one address or caller may open."""
+MANY_SOCKETS = 3_000
+"""Sockets of four callers, at four addresses, that a server must hold."""
+PROBE_PATHS = ("/health", "/ping", "/livez", "/readyz", "/metrics", "/hooks/unknown")
 SLOW_CLIENTS = 300
 SLOW_S = 4.0
 """Seconds for which slow clients send and read."""
@@ -24,18 +31,25 @@ WATCH = json.dumps({"id": "1", "type": "subscribe", "payload": {"query": "subscr
 
 async def open_many_sockets(target: AttackedDeployment) -> AttackResult:
     """Open more sockets than a caller may have, each with a subscription."""
+    return AttackResult(await _hold_sockets(target, SOCKETS, lambda _: target.headers()))
+
+
+async def _hold_sockets(
+    target: AttackedDeployment, count: int, headers: Callable[[int], dict[str, str]]
+) -> Counter[str]:
+    """Open sockets with a subscription each, and close them when all are open. Returns what became of them."""
     statuses: Counter[str] = Counter()
     release = asyncio.Event()
     limit = asyncio.Semaphore(50)
 
-    async def hold() -> None:
+    async def hold(number: int) -> None:
         async with limit:
             socket = await connect(
                 f"ws://127.0.0.1:{target.port}/graphql",
                 subprotocols=[TRANSPORT],
                 proxy=None,
                 open_timeout=60,
-                additional_headers=target.headers(),
+                additional_headers=headers(number),
             )
         async with socket:
             try:
@@ -45,11 +59,52 @@ async def open_many_sockets(target: AttackedDeployment) -> AttackResult:
                 statuses["open"] += 1
             except ConnectionClosed as closed:
                 statuses[f"close code {closed.rcvd.code if closed.rcvd else 'none'}"] += 1
-            if statuses.total() == SOCKETS:
+            if statuses.total() == count:
                 release.set()
             await release.wait()
 
-    await asyncio.gather(*(hold() for _ in range(SOCKETS)))
+    await asyncio.gather(*map(hold, range(count)))
+    return statuses
+
+
+async def open_sockets_again_and_again(target: AttackedDeployment) -> AttackResult:
+    """Open 3,000 sockets of several callers and addresses, three times. The memory may not grow each time."""
+
+    def headers(number: int) -> dict[str, str]:
+        crowd = number % 4
+        return target.headers(f"crowd {crowd}") | {"x-forwarded-for": f"198.51.100.{crowd}"}
+
+    statuses, sizes, pid = Counter[str](), list[int](), target.system.processes[0].pid
+    for _ in range(3):
+        statuses += await _hold_sockets(target, MANY_SOCKETS, headers)
+        sizes.append(_resident_mb(pid))
+    shown = " → ".join(f"{size} MB" for size in sizes)
+    grows = sizes[2] - sizes[1] > 0.1 * sizes[1]
+    return AttackResult(statuses + Counter({shown: 1}), len(sizes), [f"the memory grows: {shown}"] if grows else [])
+
+
+def _resident_mb(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 2**20
+
+
+async def flood_the_probes(target: AttackedDeployment) -> AttackResult:
+    """Request what counts for no limit, without signing in, on 64 connections as fast as possible."""
+    statuses: Counter[str] = Counter()
+    ends_at = time.monotonic() + SLOW_S
+
+    async def flood(path: str) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+        while time.monotonic() < ends_at:
+            writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            size = re.search(r"content-length: (\d+)", head, re.IGNORECASE)
+            assert size is not None, head
+            await reader.readexactly(int(size[1]))
+            statuses[f"{path} {head.split()[1]}"] += 1
+        writer.close()
+
+    await asyncio.gather(*(flood(PROBE_PATHS[number % len(PROBE_PATHS)]) for number in range(64)))
     return AttackResult(statuses)
 
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -93,7 +92,7 @@ class AttackedDeployment:
         peer: The attacker's HTTP server, model endpoint and MCP server.
         folder: The data folder of the deployment.
         monitor: The folder in which the processes record what blocked their event loops.
-        own_code_s: How long the code of the other project takes when nobody attacks, in seconds.
+        own_code_s: How long the code of the other project takes at most when nobody attacks, in seconds.
     """
 
     system: SystemUnderTest
@@ -131,7 +130,7 @@ class AttackedDeployment:
         """Run the probes without an attack, so that the row of each attack has its bound."""
         began = time.monotonic()
         _, waits = await self.probes.during(asyncio.sleep(UNDISTURBED_S))
-        self.own_code_s = median(waits.seconds["code"])
+        self.own_code_s = waits.longest("code")
         return AttackRow("(none)", AttackResult(), waits, self._blocks(began), self.own_code_s)
 
     async def row(self, name: str, attack: Awaitable[AttackResult]) -> AttackRow:

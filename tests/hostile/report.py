@@ -80,7 +80,7 @@ class AttackRow:
 
     Attributes:
         blocks: What blocked the event loops.
-        own_code_s: How long the code of the other project takes when nobody attacks, in seconds.
+        own_code_s: How long the code of the other project takes at most when nobody attacks, in seconds.
     """
 
     name: str
@@ -96,7 +96,9 @@ class AttackRow:
     def problems(self) -> list[str]:
         """Why the row misses its bounds; an empty list if it meets them."""
         late = [name for name in PROBES if self.waits.longest(name) > self.limit_s(name)]
+        blocked = [name for name in self.blocks.of if self.blocks.longest(name) > BLOCK_S]
         return [
+            *(f"the event loop of the {name} was blocked for more than {BLOCK_S * 1000:.0f} ms" for name in blocked),
             *(f"{PROBES[name]} waited for more than {self.limit_s(name) * 1000:.0f} ms" for name in late),
             *self.waits.failures,
             *self.result.passed,

@@ -282,6 +282,22 @@ async def test_only_the_first_start_creates_a_key(store: SecretWriter, database:
         await open_secrets(database, elsewhere)
     assert not elsewhere.path.exists()
     assert [entry["event"] for entry in logs] == ["secrets.key_missing"]
+    assert "give this process the keys of the others, in TREADLE_SECRET_KEY" in logs[0]["advice"]
+
+
+async def test_a_second_host_with_a_key_of_its_own_says_which_keys_it_lacks(
+    store: SecretWriter, database: Database, tmp_path: Path
+) -> None:
+    first, second = (KeySource(None, tmp_path / name / key_file.NAME) for name in ("first", "second"))
+    for source in (first, second):
+        await open_secrets(database, source)  # No secret is stored, so each host makes a key.
+    await store.put("key")
+    with capture_logs() as logs:
+        await open_secrets(database, second)
+    [entry] = logs
+    assert entry["event"] == "secrets.key_missing"
+    assert entry["have"] == list(second.keyring().ids)
+    assert entry["have"] != entry["keys"]
 
 
 async def test_a_start_with_a_read_only_folder_succeeds_without_a_key(database: Database) -> None:
