@@ -80,6 +80,12 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
         if not self.transport.is_closing():
             self._send_error(status, message, ProblemCode.LIMIT)
 
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        # End the cycle of references with the parser. A garbage collection would not find it if an earlier
+        # one has frozen it (worker/gc_tuning.py). uvicorn does so when an HTTP connection ends.
+        self.parser = None  # type: ignore[assignment]
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
         super().connection_lost(exc)

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 from graphql import GraphQLLeafType, GraphQLObjectType, GraphQLOutputType, located_error
 from graphql.pyutils import Path, gather_with_cancel
+from graphql.type.definition import GraphQLResolveInfoHelpers
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from engine.isolation.loop_share import loop_share
@@ -43,6 +44,19 @@ class BudgetedExecutor(StrawberryGraphQLCoreExecutionContext):
         self._roots: list[Any] = []
         self.share = loop_share()
         self.budget = ResponseBudget()
+
+    @property
+    def async_helpers(self) -> GraphQLResolveInfoHelpers:
+        """Make the helpers for resolvers when they are needed.
+
+        graphql-core stores them: a cycle of references, which keeps everything that the operation has used
+        until a garbage collection.
+        """
+        return GraphQLResolveInfoHelpers(self.gather_async_work, self.track_async_work)
+
+    @async_helpers.setter
+    def async_helpers(self, _: GraphQLResolveInfoHelpers) -> None:
+        return None
 
     def execute_operation(self, serially: bool | None = None) -> Any:
         self.budget = begin_response()

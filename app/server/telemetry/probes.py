@@ -4,7 +4,8 @@ A probe reads and changes nothing. None of them needs sign-in, and none counts a
 """
 
 import asyncio
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from redis.asyncio import Redis
@@ -22,6 +23,7 @@ from persistence.db.transient import DATABASE_ERRORS
 from persistence.maintenance.presence import count_live
 
 log = structlog.get_logger(__name__)
+ResultT = TypeVar("ResultT")
 
 RESPONSE_S = 2.0
 """Seconds that a store has to respond. After them a probe reports it as down."""
@@ -44,6 +46,8 @@ class Probes:
         self._stores = stores
         self._database_outage, self._redis_outage = Outage("health.database"), Outage("health.redis")
         self._worker_outage = Outage("workers")
+        self._looks: dict[Callable[[], Any], asyncio.Task[Any]] = {}
+        """The looks at the stores that are under way."""
 
     def routes(self) -> list[Route]:
         return [
@@ -63,13 +67,13 @@ class Probes:
 
     async def readyz(self, _: Request) -> Response:
         """Respond with 200 if a run would be accepted and executed now, and else with 503."""
-        problems, workers = await self._problems()
+        problems, workers = await self._shared(self._problems)
         body = {"status": "not ready" if problems else "ready", "version": VERSION, "workers": workers}
         return JSONResponse({**body, "problems": problems}, status_code=503 if problems else 200, headers=_NO_STORE)
 
     async def _problems(self) -> tuple[list[str], int | None]:
         """Return what is missing, and the number of live workers; None if it is unknown."""
-        if not await self._database_is_up():
+        if not await self._shared(self._database_is_up):
             return ["the database does not respond: is Postgres running, and is TREADLE_DATABASE_URL right?"], None
         try:
             async with asyncio.timeout(RESPONSE_S):
@@ -83,11 +87,22 @@ class Probes:
 
     async def health(self, _: Request) -> Response:
         """Respond to /health: 503 without Postgres; 200 without Redis, as runs are only slower."""
-        database, redis = await asyncio.gather(self._database_is_up(), self._redis_is_up())
+        database, redis = await asyncio.gather(self._shared(self._database_is_up), self._shared(self._redis_is_up))
         stores = {"database": _status(database), "redis": _status(redis)}
         down = [name for name, status in stores.items() if status == "down"]
         body: dict[str, Any] = {"status": "degraded" if down else "ok", "version": VERSION, "down": down, **stores}
         return JSONResponse(body, status_code=200 if database else 503)
+
+    async def _shared(self, look: Callable[[], Coroutine[Any, Any, ResultT]]) -> ResultT:
+        """Look at a store, or await the look that is under way.
+
+        Anybody may request a probe, as often as they like: many requests need one connection.
+        """
+        task: asyncio.Task[ResultT] | None = self._looks.get(look)
+        if task is None:
+            task = self._looks[look] = asyncio.create_task(look())
+            task.add_done_callback(lambda _: self._looks.pop(look))
+        return await asyncio.shield(task)
 
     async def _database_is_up(self) -> bool:
         try:

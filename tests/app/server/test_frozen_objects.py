@@ -1,11 +1,22 @@
 """Full collections of a server stay short, and cycles of frozen objects are freed."""
 
 import gc
+import json
 import weakref
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
+import httpx
 import pytest
+from websockets.asyncio.client import connect
 
+from app.server.http_server import TimedHttpProtocol, WebSocketProtocol
+from app.server.websockets import Handler
+from resolvers.context import Context
+from schema.execution.executor import BudgetedExecutor
+from tests.app_server import TRANSPORT
+from tests.executor_worker import eventually
 from worker import gc_tuning
 from worker.gc_tuning import FrozenObjects, frozen_objects
 
@@ -69,3 +80,48 @@ def test_after_the_end_nothing_is_frozen() -> None:
     gc.collect()
     assert link() is None
     assert gc.get_freeze_count() == 0
+
+
+TYPES = (BudgetedExecutor, Context, TimedHttpProtocol, WebSocketProtocol, Handler)
+"""What a connection or an operation uses, and refers to everything else that it uses."""
+
+
+def alive() -> Counter[str]:
+    """Count the objects of TYPES that exist."""
+    return Counter(type(one).__name__ for one in gc.get_objects() if type(one) in TYPES)
+
+
+async def nothing_more_than(before: Counter[str]) -> bool:
+    return not alive() - before
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+async def test_a_closed_socket_is_freed_without_a_collection(address: str, no_collection: None) -> None:
+    before = alive()
+    for _ in range(3):
+        async with connect(f"ws://{address}/graphql", subprotocols=[TRANSPORT]) as socket:
+            await socket.send('{"type": "connection_init"}')
+            await socket.recv()
+            for id, query in (("1", "subscription { runs { id } }"), ("2", "{ viewer { subject } }")):
+                await socket.send(json.dumps({"id": id, "type": "subscribe", "payload": {"query": query}}))
+            assert json.loads(await socket.recv())["id"] == "2"
+            assert alive() - before
+    await eventually(partial(nothing_more_than, before))
+
+
+async def test_a_request_is_freed_without_a_collection(client: httpx.AsyncClient, no_collection: None) -> None:
+    await client.post("/graphql", json={"query": "{ viewer { subject } }"})
+    before = alive()
+    for number in range(5):
+        query = f"query Q{number} {{ viewer {{ subject }} runs {{ nodes {{ id }} }} workflows {{ nodes {{ id }} }} }}"
+        assert "errors" not in (await client.post("/graphql", json={"query": query})).json()
+    await eventually(partial(nothing_more_than, before))

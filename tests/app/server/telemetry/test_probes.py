@@ -83,3 +83,30 @@ async def test_the_loss_and_the_return_of_the_last_worker_are_logged_once_each(
         await asyncio.gather(watch, return_exceptions=True)
     assert [entry["event"] for entry in logs] == ["workers.away", "workers.back", "workers.away"]
     assert "start `treadle worker`" in logs[0]["error"]
+
+
+class GatedLook:
+    """A look at a store that ends when the test lets it."""
+
+    def __init__(self) -> None:
+        self.count, self.go = 0, asyncio.Event()
+
+    async def look(self) -> int:
+        self.count += 1
+        await self.go.wait()
+        return self.count
+
+
+async def test_requests_that_arrive_during_a_look_at_a_store_share_it() -> None:
+    probes, gated = Probes(None), GatedLook()  # type: ignore[arg-type]
+    look = gated.look
+    requests = [asyncio.ensure_future(probes._shared(look)) for _ in range(100)]
+    await asyncio.sleep(0)
+    requests[0].cancel()  # Its client has disconnected.
+    await asyncio.sleep(0)
+    gated.go.set()
+    answers = await asyncio.gather(*requests, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [1] * 99
+    assert await probes._shared(look) == 2
+    assert not probes._looks
