@@ -261,6 +261,23 @@ class WaitKind(StrEnum):
     """The node started another run and waits for its end."""
     RETRY = "RETRY"
     """An attempt of the node failed. The next one begins when the wait ends."""
+    EVENT = "EVENT"
+    """The node waits for an event that a system outside sends."""
+
+
+class SignalStatus(StrEnum):
+    """The result of an event that was sent to runs. docs/signals.md draws it."""
+
+    KEPT = "KEPT"
+    """No run waits for it yet."""
+    DELIVERED = "DELIVERED"
+    """It has ended the wait of a run, or of several."""
+    DUPLICATE = "DUPLICATE"
+    """The callback address was used before, with the same content."""
+    REFUSED = "REFUSED"
+    """It came too late, or does not match the schema, or its address is forged or was used before."""
+    EXPIRED = "EXPIRED"
+    """No run has waited for it in time."""
 
 
 class OnLimit(StrEnum):

@@ -20,6 +20,7 @@ Packages:
     maintenance: Rescue of lost runs, timers, worker presence and retention.
     migrations: Alembic's migrations of the schema.
     queue: Claims and leases of runs, and notifications of workers.
+    signals: Events that systems outside send to runs, and the waits that they end.
     runs: Runs as rows: creation, commands, lists, node states and waits.
     secrets: Encrypted secrets of projects and the keys that encrypt them.
     triggers: Triggers as rows, the record of their firings, and the claim of those that are due.

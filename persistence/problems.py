@@ -87,6 +87,10 @@ class InvalidState(Problem):
         self.run_status = run_status
 
 
+class Gone(InvalidState):
+    """What the caller refers to has existed, and is over."""
+
+
 class Invalid(Problem):
     """The input is invalid. `errors` names every invalid field."""
 

@@ -36,6 +36,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.trigger_event.load(id)
         case Prefix.WEBHOOK_DELIVERY:
             return await context.loaders.webhook_delivery.load(id)
+        case Prefix.SIGNAL:
+            return await context.loaders.signal.load(id)
         case Prefix.API_KEY:
             return await context.loaders.api_key.load(id)
         case Prefix.AUDIT_ENTRY:

@@ -21,6 +21,7 @@ from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
 from persistence.runs.waits import answerable
 from persistence.secrets import store as secrets
+from persistence.signals import signal as signals
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
 from persistence.triggers import webhooks
@@ -106,6 +107,8 @@ class Loaders:
     waits = _Loader(waits.of_runs)
     may_answer = _Loader(answerable)
     queue_facts = _Loader(queue_facts.of_runs)
+    signal = _Loader(signals.get_many)
+    signals = _Loader(signals.pages)
     trigger = _Loader(triggers.get_many)
     triggers = _Loader(triggers.pages)
     trigger_event = _Loader(firings.get_many)

@@ -71,6 +71,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "runTrigger": Role.RUNNER,
         "runWorkflow": Role.RUNNER,
         "saveDraft": Role.EDITOR,
+        "sendEvent": Role.RUNNER,
         "setBreakpoints": Role.RUNNER,
         "setSecret": Role.EDITOR,
         "stepRun": Role.RUNNER,
@@ -92,6 +93,8 @@ SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
 )
 SEE_WEBHOOK_ADDRESS = Role.EDITOR
 """To see the address of a webhook: whoever knows it may post to it."""
+SEE_CALLBACK_ADDRESS = Role.RUNNER
+"""To see the callback address of a wait: whoever knows it may end the wait."""
 USE_SECRETS_UNSAVED = Role.EDITOR
 """To run a spec or a node that is not saved and uses secrets, or a fork with other outputs: it can send
 their values anywhere."""

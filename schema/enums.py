@@ -57,6 +57,13 @@ SignatureVerdict = strawberry.enum(
     description="""VALID: the signature matches. UNSIGNED: the trigger requires none. MISSING, INVALID: no run was started.
 EXPIRED: it matches, but its time is outside of the replay window.""",
 )
+SignalStatus = strawberry.enum(
+    states.SignalStatus,
+    description="""KEPT: no run waits for the event yet. DELIVERED: it has ended the wait of a run. DUPLICATE: the callback \
+address was used before, with the same payload.
+REFUSED: it came too late, or does not match the schema, or its address is forged or was used before. EXPIRED: no run \
+has waited for it in time.""",
+)
 VersionStatus = strawberry.enum(states.VersionStatus)
 LogLevel = strawberry.enum(states.LogLevel)
 Severity = strawberry.enum(states.Severity)

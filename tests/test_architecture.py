@@ -141,6 +141,7 @@ def test_no_folder_holds_more_than_sixteen_modules() -> None:
     counts = {
         folder: sum(file.stem != "__init__" for file in files) for folder, files in folders(*PACKAGES, "tests").items()
     }
+    del counts[Path("persistence/migrations/versions")]  # It grows by one module with each revision.
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
 
 

@@ -36,6 +36,7 @@ from engine.sdk.node import (
     Output,
     PortUndecided,
     WaitForAnswer,
+    WaitForEvent,
     WaitForRun,
     WaitUntil,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "TriggerKind",
     "Usage",
     "WaitForAnswer",
+    "WaitForEvent",
     "WaitForRun",
     "WaitUntil",
     "try_node",

@@ -48,6 +48,7 @@ from persistence.runs.map_items import MapItemStore
 from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
+from persistence.signals.callback import CallbackSigner
 from persistence.sql_databases import open_databases
 from persistence.triggers.due import DueTriggers
 from worker.gc_tuning import collect_seldom, freeze_modules
@@ -183,6 +184,7 @@ async def _open_resources(stack: AsyncExitStack, settings: Settings, stores: _St
         "items": MapItemStore(database.pool),
         "databases": await stack.enter_async_context(open_databases(options.catalog.sql)),
         "secrets": secrets,
+        "callbacks": CallbackSigner(secrets.keys, settings.public_address),
     }
     return await stack.enter_async_context(open_resources(options, own))
 

@@ -21,6 +21,8 @@ from persistence.maintenance.rescue import LIMIT, rescue_expired
 from persistence.maintenance.timers import end_overdue, wake_due
 from persistence.queue.notifier import Notifier
 from persistence.runs.children import answer_parents, cancel_orphans
+from persistence.runs.run import transitions_of
+from persistence.signals.matching import match_waits
 from worker.runner import Runner
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,7 @@ class Recovery:
             "expired": lambda: self._rescue(max_attempts),
             "orphans": self._cancel_orphans,
             "children": self._settle_children,
+            "signals": self._match_signals,
             "due": lambda: wake_due(runner.database),
             "overdue": lambda: end_overdue(runner.database),
         }
@@ -109,6 +112,14 @@ class Recovery:
         for parent_id in await answer_parents(self._runner.database.pool):
             await self._notifier.notify_run(parent_id)
         return []
+
+    async def _match_signals(self) -> list[RunTransition]:
+        """Give waits the events that came before them. The worker that holds such a run is notified."""
+        results = await match_waits(self._runner.database)
+        for one in results:
+            if not one.transitions:
+                await self._notifier.notify_run(one.run.id)
+        return transitions_of(results)
 
     async def _find_dead_workers(self) -> None:
         """Expire the leases of a worker whose lock is free in two rounds in a row: it is dead."""

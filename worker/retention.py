@@ -16,6 +16,7 @@ from persistence.maintenance.retention import (
     prune_items,
     prune_keys,
     prune_runs,
+    prune_signals,
     prune_trigger_events,
     prune_webhook_deliveries,
 )
@@ -53,6 +54,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
         await _prune_in_batches("history", lambda: prune_history(pool, history_days))
         await _prune_in_batches("webhooks", lambda: prune_webhook_deliveries(pool, history_days))
         await _prune_in_batches("trigger_events", lambda: prune_trigger_events(pool, history_days))
+    await _prune_in_batches("signals", lambda: prune_signals(pool, history_days))
     await _prune_in_batches("items", lambda: prune_items(pool))
     await _prune_in_batches("keys", lambda: prune_keys(pool))
 

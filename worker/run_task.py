@@ -34,6 +34,8 @@ from persistence.maintenance.timers import wake_due
 from persistence.queue.claims import ClaimedRun, load_spec
 from persistence.queue.notifier import Notifier
 from persistence.runs.children import answer_parents
+from persistence.runs.run import transitions_of
+from persistence.signals.matching import match_waits
 from worker.lease_clock import clock
 
 log = structlog.get_logger(__name__)
@@ -187,9 +189,20 @@ class RunTask:
         """Notify the parent of an ended child, or the run itself if it waits for ended children."""
         is_ended_child = status is not None and status.is_terminal and self.claimed.parent_id is not None
         children = [self.run_id] if is_ended_child else executor.child_run_ids if status is RunStatus.WAITING else []
-        if children:
-            with suppress(*DATABASE_ERRORS):  # Recovery does the same half a second later.
+        with suppress(*DATABASE_ERRORS):  # Recovery does the same half a second later.
+            if children:
                 await notify_parents(self._services, children)
+            if status is RunStatus.WAITING and executor.has_event_waits:
+                await self._take_kept_events()
+
+    async def _take_kept_events(self) -> None:
+        """Give the waits of this run the events that came before them."""
+        services = self._services
+        results = await match_waits(services.database, [self.run_id])
+        transitions = transitions_of(results)
+        await publish_transitions(services.redis, transitions)
+        if transitions:
+            await services.notifier.notify_queue()
 
     async def _release(self, error: Exception) -> None:
         """End a run that cannot be executed, without an effect on the other runs of the worker."""

@@ -24,6 +24,7 @@ from app.server.connection_limits import ConnectionLimit, ConnectionLimits
 from app.server.cross_site import AllowedOrigins, Cors
 from app.server.documents import TrustedDocuments
 from app.server.endpoint import Endpoint
+from app.server.hooks.callbacks import callback_routes
 from app.server.hooks.routes import hook_routes
 from app.server.hosts import AllowedHosts
 from app.server.lifespan import OneLineStartupErrors
@@ -51,6 +52,7 @@ from persistence.queue.notifier import Notifier
 from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
+from persistence.signals.callback import CallbackSigner
 from persistence.sql_databases import open_databases
 from persistence.workflows import projects
 from resolvers.context import Context
@@ -184,9 +186,10 @@ class ServerApp:
         """
         options = resource_options(self._settings, sandbox_ready=0)
         secrets = await connect_at_start(lambda: open_secrets(self.database, KeySource.of(self._settings)))
+        own = {"secrets": secrets, "callbacks": CallbackSigner(secrets.keys, self._settings.public_address)}
         async with (
             open_databases(options.catalog.sql) as databases,
-            open_resources(options, {"databases": databases, "secrets": secrets}) as resources,
+            open_resources(options, {"databases": databases, **own}) as resources,
         ):
             yield resources
 
@@ -221,6 +224,7 @@ def create_app(settings: Settings) -> Starlette:
             *_graphql_routes(server, endpoint),
             *(page_routes() if settings.graphiql else ()),
             *hook_routes(server.context_of),
+            *callback_routes(server.context_of),
         ],
         middleware=[
             Middleware(OneLineStartupErrors),

@@ -5,7 +5,7 @@ hold no state of a run, so a crash cannot damage them.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,6 +14,7 @@ from engine.expressions.evaluator import references
 from engine.invalid_values import sentences
 from engine.problems import FieldProblem
 from engine.sdk.node import NodeConfig, NodeType
+from engine.spec.callbacks import CALLBACK_URL, callback_nodes, nearest_callbacks
 from engine.spec.model import NodeSpec, Spec, SpecError
 from engine.spec.template_fields import secrets_of
 from engine.states import Severity
@@ -25,7 +26,8 @@ class BoundNode:
     """A node that is ready to execute.
 
     `names` are the ids of the nodes that its templates and edge conditions refer to. `secrets` are
-    the names of the secrets in its config.
+    the names of the secrets in its config. `callbacks` are the nodes whose callback address its
+    templates may read, and `callback` is the one that they read as `callback_url`.
     """
 
     spec: NodeSpec
@@ -34,6 +36,8 @@ class BoundNode:
     names: tuple[str, ...] = ()
     types: Mapping[str, NodeType[Any]] = field(default_factory=dict, repr=False)
     """The node types of this installation by name, for nodes that are nested in the config."""
+    callbacks: tuple[str, ...] = ()
+    callback: str | None = None
     secrets: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,7 +72,20 @@ def bind_nodes(spec: Spec, types: Mapping[str, NodeType[Any]]) -> Mapping[str, B
         if edge.condition is not None:
             conditions.setdefault(edge.source, []).append(edge.condition)
     positions = {node.id: position for position, node in enumerate(spec.nodes)}
-    return {node.id: _bind(node, types, positions, conditions.get(node.id, [])) for node in spec.nodes}
+    bound = {node.id: _bind(node, types, positions, conditions.get(node.id, [])) for node in spec.nodes}
+    if with_callback := callback_nodes(spec, types):
+        return {id: _bind_callbacks(spec, node, with_callback) for id, node in bound.items()}
+    return bound
+
+
+def _bind_callbacks(spec: Spec, node: BoundNode, with_callback: tuple[str, ...]) -> BoundNode:
+    """Add the callback addresses that the templates of a node read."""
+    named = tuple(name for name in with_callback if name in node.names)
+    if not any(CALLBACK_URL in references(text) for text in texts_of(node.spec.config) if CALLBACK_URL in text):
+        return replace(node, callbacks=named)
+    nearest = nearest_callbacks(spec, node.spec.id, with_callback)
+    callback = nearest[0] if len(nearest) == 1 else None
+    return replace(node, callbacks=tuple({*named, *nearest}), callback=callback)
 
 
 def _bind(

@@ -8,6 +8,7 @@ Modules:
     transform: builds a JSON value with templates.
     conditional, switch: select a port by conditions.
     delay, human, subworkflow: wait for a time, a person or a child run.
+    wait_event: waits for an event that a system outside sends.
     tool: calls a tool of the catalog.
 
 Packages:

@@ -12,17 +12,11 @@ from engine.errors import NodeFailure
 from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import ANSWERED, EXPIRED, Answerers, NodeConfig, NodeContext, NodeType, WaitForAnswer
 from engine.types import JSON
-from engine.values.json_schema import check_schema
+from engine.values.json_schema import checked_schema
 
 MAX_SUBJECTS = 100
 MAX_EXPIRY_S = 3650 * 86_400
 """Ten years, in seconds."""
-
-
-def _check_schema(schema: JSON) -> JSON:
-    if problems := check_schema(schema, "schema"):
-        raise ValueError(f"is no JSON Schema: {problems[0].message} (at {problems[0].field})")
-    return schema
 
 
 class AnswerersConfig(NodeConfig):
@@ -56,7 +50,7 @@ class HumanConfig(NodeConfig):
         examples=["Approve {{ input.amount }} for {{ input.who }}?"],
         json_schema_extra=STORED_TEMPLATE,
     )
-    schema_: Annotated[dict[str, Any] | None, AfterValidator(_check_schema)] = Field(
+    schema_: Annotated[dict[str, Any] | None, AfterValidator(checked_schema)] = Field(
         None,
         alias="schema",
         title="Answer",

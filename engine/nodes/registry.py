@@ -22,6 +22,7 @@ from engine.nodes.subworkflow import SubworkflowNode
 from engine.nodes.switch import SwitchNode
 from engine.nodes.tool import ToolNode
 from engine.nodes.transform import TransformNode
+from engine.nodes.wait_event import WaitEventNode
 from engine.sdk.node import NodeConfig, NodeType
 from engine.sdk.node_types import NodeTypes
 from engine.sdk.plugins import load_error
@@ -38,6 +39,7 @@ BUILT_IN: tuple[type[NodeType[Any]], ...] = (
     CodeNode,
     DelayNode,
     HumanNode,
+    WaitEventNode,
     HttpNode,
     LlmNode,
     ToolNode,

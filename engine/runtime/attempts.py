@@ -20,7 +20,7 @@ from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.node import Answerers, Outcome, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import Answerers, Outcome, Output, WaitForAnswer, WaitForEvent, WaitForRun, WaitUntil
 from engine.sdk.resources import Secrets
 from engine.spec.model import Retry
 from engine.types import JSON
@@ -201,6 +201,8 @@ async def _execute(node: BoundNode, context: RunNodeContext) -> Outcome:
 async def _checked_outcome(node: BoundNode, context: RunNodeContext) -> Outcome:
     """Return the outcome of the node, checked to be storable and without secrets."""
     try:
+        if node.callbacks:
+            context.add_callback_addresses(node.callback)
         outcome: Outcome = await node.type.execute(node.config, context)
     finally:
         context.flush_text()
@@ -218,6 +220,9 @@ def _stored_form(outcome: Outcome) -> Outcome:
         case WaitForAnswer(prompt, schema, _, answerers):
             prompt, schema, limits = off_loop(stored_form, [prompt, schema, answerers and answerers.to_json()])
             return replace(outcome, prompt=prompt, schema=schema, answerers=Answerers.from_json(limits))
+        case WaitForEvent(name, key, schema):
+            name, key, schema = off_loop(stored_form, [name, key, schema])
+            return replace(outcome, name=name, key=key, schema=schema)
         case WaitForRun():
             return outcome
         case _:
@@ -233,6 +238,9 @@ def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
             return replace(outcome, output=replace(output, value=context.redact(output.value)))
         case WaitForAnswer(prompt, schema):
             return replace(outcome, prompt=context.redact(prompt), schema=context.redact(schema))
+        case WaitForEvent(name, key, schema):
+            redact = context.redact
+            return replace(outcome, name=redact(name), key=redact(key), schema=redact(schema))
         case WaitForRun():
             return outcome
         case _:

@@ -126,6 +126,10 @@ class RunExecutor:
         return bool(self.waits)
 
     @property
+    def has_event_waits(self) -> bool:
+        return self.waits.has_events
+
+    @property
     def child_run_ids(self) -> list[str]:
         """The runs that this run waits for."""
         return self.waits.child_run_ids

@@ -19,6 +19,8 @@ from engine.graph.channels import NodeRecord
 from engine.runtime.reporter import Reporter
 from engine.runtime.run_info import MapItemScope, RunInfo
 from engine.sdk.node import NodeType
+from engine.sdk.resources import CallbackAddresses
+from engine.spec.callbacks import CALLBACK_URL
 from engine.states import WITHOUT_OUTPUT, LogLevel, NodeStatus
 from engine.types import JSON
 from engine.values.large_values import off_loop
@@ -125,6 +127,21 @@ class RunNodeContext:
                 self.scope = {**scope, SECRETS: info.item_scope.secrets}
         self._text, self._thinking = self._redactor.stream(), self._redactor.stream()
         self._log_count = 0
+        self.callback_visits: Mapping[str, int] = {}
+        """The nodes whose callback address templates may read, with the visit that it is for."""
+
+    def add_callback_addresses(self, callback: str | None) -> None:
+        """Let templates read callback addresses; that of the node `callback` as `callback_url`.
+
+        Raises NodeFailure if this host cannot make them.
+        """
+        addresses: CallbackAddresses | None = self.resources.get("callbacks")
+        if addresses is None:
+            return
+        urls = {name: addresses.address(self.run_id, name, visit) for name, visit in self.callback_visits.items()}
+        views = {name: {**self.scope["nodes"].get(name, NOT_RUN), CALLBACK_URL: url} for name, url in urls.items()}
+        own = {} if callback is None else {CALLBACK_URL: urls[callback]}
+        self.scope = {**own, **self.scope, **views, "nodes": {**self.scope["nodes"], **views}}
 
     def item_scope(self, index: int, item: JSON) -> MapItemScope:
         """Return the scope for one item of this node, which is a map."""

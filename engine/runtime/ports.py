@@ -73,6 +73,9 @@ class OpenWait:
     """For kind RUN: the run that the node waits for. Its end is the answer."""
     answerers: Answerers | None = None
     """For kind INPUT: who may answer; None for every caller who may control the run."""
+    event_name: str | None = None
+    """For kind EVENT: the name of the event, and the key of `sendEvent` to a workflow."""
+    event_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

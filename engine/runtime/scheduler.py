@@ -34,7 +34,7 @@ from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.steps import StepRecorder
 from engine.runtime.waits import Waits
-from engine.sdk.node import ERROR_PORT, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import ERROR_PORT, Output, Wait
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.types import JSON
@@ -205,7 +205,7 @@ class NodeScheduler:
         anything changes, because this may suspend the task: a checkpoint that another branch makes
         meanwhile has the node as due or as running.
         """
-        if isinstance(result.outcome, WaitUntil | WaitForAnswer | WaitForRun):
+        if isinstance(result.outcome, Wait):
             self.steps.begin_visit(node.id)
             return self._begin_wait(node, record, result, result.outcome, node_input)
         if result.error is not None and result.backoff_s is not None:
@@ -258,7 +258,7 @@ class NodeScheduler:
         node: PlanNode,
         record: NodeRecord,
         result: NodeResult,
-        outcome: WaitUntil | WaitForAnswer | WaitForRun,
+        outcome: Wait,
         node_input: JSON,
     ) -> Sequence[Write]:
         """Open a wait. The node settles when it ends, and delays only the nodes behind it."""
@@ -444,6 +444,8 @@ def _wait_message(wait: OpenWait) -> str:
     match wait.kind:
         case WaitKind.INPUT:
             return "waits for an answer"
+        case WaitKind.EVENT:
+            return f"waits for the event {wait.event_name!r}"
         case WaitKind.RUN:
             return f"waits for run {wait.child_run_id}"
         case WaitKind.TIMER:

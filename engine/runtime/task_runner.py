@@ -24,7 +24,7 @@ from engine.runtime.ports import Journal
 from engine.runtime.reporter import NO_TEXT, NodeReporter
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
-from engine.states import NodeStatus
+from engine.states import IN_PROGRESS, NodeStatus
 from engine.types import JSON
 
 
@@ -214,8 +214,17 @@ class TaskRunner:
         context = RunNodeContext(
             info, node_id, record.visits, scope, self._resources, reporter, self._abandoned, node.types, self._stopping
         )
+        if node.callbacks:
+            context.callback_visits = {name: self._visit_of(records.get(name)) for name in node.callbacks}
         context.begin_attempt(record.attempt)
         return context
+
+    @staticmethod
+    def _visit_of(record: NodeRecord | None) -> int:
+        """Return the present visit of a node, or else its next one."""
+        if record is None:
+            return 1
+        return record.visits if record.status in IN_PROGRESS else record.visits + 1
 
     async def _run(self, node: PlanNode, record: NodeRecord) -> None:
         bound_node = self._bound_nodes[node.id]

@@ -14,9 +14,21 @@ from typeid import TypeID
 from engine.events import RunError
 from engine.metrics import RUN_WAITING_SECONDS
 from engine.runtime.ports import OpenWait
-from engine.sdk.node import ANSWERED, EXPIRED, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import (
+    ANSWERED,
+    EXPIRED,
+    RECEIVED,
+    Output,
+    Wait,
+    WaitForAnswer,
+    WaitForEvent,
+    WaitForRun,
+    WaitUntil,
+)
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
+
+_QUIET = (WaitKind.TIMER, WaitKind.INPUT, WaitKind.EVENT)
 
 
 class Waits:
@@ -34,9 +46,7 @@ class Waits:
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(
-        self, node_id: str, visit: int, outcome: WaitUntil | WaitForAnswer | WaitForRun, node_input: JSON
-    ) -> OpenWait:
+    def open(self, node_id: str, visit: int, outcome: Wait, node_input: JSON) -> OpenWait:
         """Open a wait for a visit of a node.
 
         Args:
@@ -55,6 +65,20 @@ class Waits:
             case WaitForAnswer(prompt, schema, expires_at, answerers):
                 wait = OpenWait(id_, node_id, visit, WaitKind.INPUT, now, expires_at, Output(None, EXPIRED), prompt)
                 wait = replace(wait, schema=schema, answerers=answerers)
+            case WaitForEvent(name, key, schema, expires_at):
+                wait = OpenWait(
+                    id_,
+                    node_id,
+                    visit,
+                    WaitKind.EVENT,
+                    now,
+                    expires_at,
+                    Output(None, EXPIRED),
+                    node_input,
+                    schema,
+                    event_name=name,
+                    event_key=key,
+                )
             case _:
                 assert_never(outcome)
         return self._add(wait)
@@ -108,7 +132,7 @@ class Waits:
     @property
     def quiet(self) -> list[str]:
         """The nodes that wait for a time or an answer, and have not ended."""
-        return [wait.node_id for wait in self._unended() if wait.kind in (WaitKind.TIMER, WaitKind.INPUT)]
+        return [wait.node_id for wait in self._unended() if wait.kind in _QUIET]
 
     @property
     def busy(self) -> list[str]:
@@ -149,6 +173,11 @@ class Waits:
         return [wait.child_run_id for wait in self._open.values() if wait.child_run_id is not None]
 
     @property
+    def has_events(self) -> bool:
+        """Whether the run waits for an event from outside."""
+        return any(wait.kind is WaitKind.EVENT for wait in self._open.values())
+
+    @property
     def node_ids(self) -> list[str]:
         """The nodes that have an open wait."""
         return [wait.node_id for wait in self._open.values()]
@@ -180,7 +209,7 @@ def _result_of(wait: OpenWait, now: datetime) -> Output | RunError | None:
     if wait.kind is WaitKind.RUN:
         return _result_of_child(wait) if wait.is_answered else None
     if wait.is_answered:
-        return Output(wait.answer, ANSWERED)
+        return Output(wait.answer, RECEIVED if wait.kind is WaitKind.EVENT else ANSWERED)
     if wait.until is not None and wait.until <= now:
         return wait.outcome
     return None
@@ -200,6 +229,8 @@ def _description(wait: OpenWait) -> str:
     match wait.kind:
         case WaitKind.INPUT:
             return "waits for an answer"
+        case WaitKind.EVENT:
+            return f"waits for the event {wait.event_name!r}"
         case WaitKind.RUN:
             return f"waits for run {wait.child_run_id}"
         case WaitKind.TIMER:

@@ -19,6 +19,8 @@ ERROR_PORT = "error"
 """The port that every node has in addition to those of its type. `onError: branch` uses it."""
 ANSWERED = "answered"
 """The port by which a node leaves that has waited for an answer and received it."""
+RECEIVED = "received"
+"""The port by which a node leaves that has waited for an event and received it."""
 EXPIRED = "expired"
 """The port by which such a node leaves when nobody has answered in time."""
 
@@ -108,7 +110,23 @@ class WaitForRun:
     run_id: str
 
 
-Outcome = Output | WaitUntil | WaitForAnswer | WaitForRun
+@dataclass(frozen=True, slots=True)
+class WaitForEvent:
+    """The result of a node that waits for an event from outside, which becomes its output.
+
+    The event is sent by `sendEvent` to the run, or to all runs of the workflow that wait with the
+    same `key`; or to the callback address of the visit. `schema` is the JSON Schema of its payload. At
+    `expires_at` the node finishes with the output null.
+    """
+
+    name: str
+    key: str | None = None
+    schema: JSON = None
+    expires_at: datetime | None = None
+
+
+Wait = WaitUntil | WaitForAnswer | WaitForRun | WaitForEvent
+Outcome = Output | Wait
 
 
 class NodeContext(Protocol):
@@ -250,6 +268,7 @@ class NodeType(Generic[ConfigT]):
         output_schema: The JSON Schema of the output.
         example: A valid config, shown in the catalog.
         deprecated: A message to authors who use the type, or None.
+        has_callback: True for a type whose nodes wait for an event and have a callback address.
         waits: True for a type whose `execute` returns a wait. `timeoutS` and `retry` of a node
             apply to its attempts and not to the wait, and a map cannot run such nodes.
     """
@@ -269,6 +288,7 @@ class NodeType(Generic[ConfigT]):
     example: ClassVar[dict[str, Any]] = {}
     deprecated: ClassVar[str | None] = None
     waits: ClassVar[bool] = False
+    has_callback: ClassVar[bool] = False
 
     def port_paths(self) -> tuple[str, ...]:
         """Return every path in the config that adds named ports."""

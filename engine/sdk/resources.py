@@ -85,6 +85,18 @@ class MapItems(Protocol):
         ...
 
 
+class CallbackAddresses(Protocol):
+    """The resource `callbacks`: makes the signed addresses of nodes that wait for an event."""
+
+    def address(self, run_id: str, node_id: str, visit: int) -> str:
+        """Return the address to which the event of a visit is posted.
+
+        Raises:
+            NodeFailure: With code CALLBACK, if this host has no key to sign it.
+        """
+        ...
+
+
 class Secrets(Protocol):
     """The resource `secrets`: decrypts secrets of a project."""
 

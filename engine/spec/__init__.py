@@ -1,6 +1,7 @@
 """The workflow spec: its data model, its parser and its identity.
 
 Modules:
+    callbacks: Finds the node whose callback address a template means.
     desugar: Replaces the shorthand of single node types by the plain form.
     identity: Computes the hash of a spec and the ids of its edges.
     model: The data model, as frozen values.

@@ -6,7 +6,7 @@ The JSON Schema of a node type says which texts are templates: `format` is `temp
 `expression`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
@@ -18,6 +18,7 @@ from engine.expressions.analysis import MAP_NAMES, SECRETS, NameUse, analyze
 from engine.problems import FieldProblem
 from engine.sdk.annotations import MapScope, TemplateText
 from engine.sdk.node import ERROR_PORT
+from engine.spec.callbacks import CALLBACK_URL
 from engine.spec.template_fields import secrets_in
 
 SCOPE = frozenset({"input", "nodes", "run", "secrets"})
@@ -53,6 +54,8 @@ class Nodes:
 
     bits: Mapping[str, int]
     unparsed: frozenset[str]
+    callbacks: Callable[[str | None], tuple[str, ...]] | None = None
+    """Returns the nodes that `callback_url` may mean in a node; None if the spec has no such nodes."""
 
     def check(self, text: TemplateText, reader: Reader) -> Iterator[FieldProblem]:
         """Find the problems of one template without evaluating it, in the order of the text."""
@@ -77,6 +80,8 @@ class Nodes:
         if use.name in self.unparsed or (not use.is_node and use.name in SCOPE):
             return None
         bit = self.bits.get(use.name)
+        if bit is None and use.name == CALLBACK_URL and not use.is_node and reader.edge_id is None and reader.node_id:
+            return self._callback_error(reader.node_id)
         if bit is None and use.is_node:
             return "UNKNOWN_NODE", f"there is no node {use.name!r}"
         if bit is None:
@@ -85,7 +90,18 @@ class Nodes:
             names = _names_in(text)
             message = f"{use.name!r} is neither a node nor {', '.join(names[:-1])} or {names[-1]}"
             return "UNKNOWN_NAME", message + self._suggestion(use.name, inside)
+        if self.callbacks is not None and use.name in self.callbacks(None):
+            return None  # Its address is known before it runs.
         return _order_error(use, bit, reader.before)
+
+    def _callback_error(self, node_id: str) -> Error | None:
+        nearest = () if self.callbacks is None else self.callbacks(node_id)
+        if not nearest:
+            return "UNKNOWN_NAME", "`callback_url` needs a node of the type `wait_event`, whose address it is"
+        if len(nearest) > 1:
+            names = " or ".join(f'`nodes["{name}"].callback_url`' for name in nearest[:5])
+            return "AMBIGUOUS", f"several nodes that wait for an event follow this one: write {names}"
+        return None
 
     def _suggestion(self, name: str, inside: MapScope | None) -> str:
         """Suggest what the author may have meant.

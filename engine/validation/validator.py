@@ -5,8 +5,9 @@ draft is saved, a version is published or a run is started, and for the query th
 spec.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ from engine.isolation import client
 from engine.problems import FieldProblem, join_path
 from engine.sdk.node import NodeConfig
 from engine.sdk.node_types import NodeTypes
+from engine.spec.callbacks import callback_nodes, nearest_callbacks
 from engine.spec.identity import hash_of_storable
 from engine.spec.model import Spec
 from engine.spec.parser import ParseResult, parse_with_problems
@@ -146,10 +148,16 @@ def _check(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]:
         yield from check_schema(parsed.spec.inputs, "inputs")
 
 
+def _callbacks(spec: Spec, types: NodeTypes) -> Callable[[str | None], tuple[str, ...]] | None:
+    """Return the function that finds the nodes that `callback_url` means; None if there are none."""
+    names = callback_nodes(spec, types)
+    return cache(lambda node_id: nearest_callbacks(spec, node_id, names)) if names else None
+
+
 def _check_templates(graph: Graph, node_indexes: list[int], types: NodeTypes) -> Iterator[FieldProblem]:
     before = ancestors(graph)
     bits = {node_id: 1 << index for index, node_id in enumerate(before)}
-    nodes = Nodes(bits, frozenset(graph.unparsed))
+    nodes = Nodes(bits, frozenset(graph.unparsed), _callbacks(graph.spec, types))
     # A node that cannot be parsed may be connected with any other, so the order is then not known.
     known = before if not graph.unparsed else None
     for count, (text, reader) in enumerate(spec_texts(graph.spec, graph.paths, node_indexes, types, known, bits)):

@@ -264,3 +264,10 @@ def _size_problems(inputs: JSON) -> list[FieldProblem]:
     if size > MAX_INPUT_BYTES:
         return [FieldProblem("inputs", "TOO_LARGE", f"The input is {size:,} bytes of JSON, over {MAX_INPUT_BYTES:,}.")]
     return []
+
+
+def checked_schema(schema: JSON) -> JSON:
+    """Return a schema of a node's config unchanged. Raises ValueError, as pydantic expects, for a bad one."""
+    if problems := check_schema(schema, "schema"):
+        raise ValueError(f"is no JSON Schema: {problems[0].message} (at {problems[0].field})")
+    return schema

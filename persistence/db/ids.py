@@ -24,6 +24,7 @@ class Prefix(StrEnum):
     TRIGGER = "trg"
     TRIGGER_EVENT = "tev"
     WEBHOOK_DELIVERY = "whd"
+    SIGNAL = "sig"
     SECRET = "sec"
     API_KEY = "key"
     AUDIT_ENTRY = "aud"

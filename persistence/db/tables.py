@@ -341,7 +341,7 @@ waits = Table(
     Column("visit", Integer, nullable=False),
     Column("lineage", Integer, nullable=False),
     Column("seq", Integer, nullable=False),
-    # TIMER, INPUT, RUN or RETRY.
+    # TIMER, INPUT, RUN, RETRY or EVENT.
     Column("kind", Text, nullable=False),
     Column("since", Moment, nullable=False, server_default=func.now()),
     # When the wait ends by itself, and how the node ends then: {value, port}.
@@ -358,7 +358,21 @@ waits = Table(
     Column("child_run_id", Id),
     # Who may answer an INPUT wait: {role, subjects, exceptStarter}. NULL: all who may control the run.
     Column("answerers", JSON),
+    # Of an EVENT wait: the event that it waits for, and the signal that ended it.
+    Column("event_name", Text),
+    Column("event_key", Text),
+    Column("signal_id", Id),
+    # Whether nobody has looked yet for signals that came before it.
+    Column("is_unmatched", Boolean, nullable=False, server_default=text("false")),
     Index("ix_waits_run_id", "run_id"),
+    Index(
+        "ix_waits_event_key",
+        "event_key",
+        "event_name",
+        postgresql_where=text("event_key IS NOT NULL AND settled_seq IS NULL AND superseded_seq IS NULL"),
+    ),
+    Index("ix_waits_unmatched", "id", postgresql_where=text("is_unmatched")),
+    Index("ix_waits_signal_id", "signal_id", postgresql_where=text("signal_id IS NOT NULL")),
     Index(
         "ix_waits_child_run_id",
         "child_run_id",

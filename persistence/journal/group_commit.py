@@ -16,7 +16,7 @@ import orjson
 
 from engine.events import NodeChange, NodeState
 from engine.runtime.ports import Entry, OpenWait
-from engine.states import LEASED, TERMINAL, RunStatus, sql_list
+from engine.states import LEASED, TERMINAL, RunStatus, WaitKind, sql_list
 from engine.types import JSON
 from engine.values.storable import clean_text
 from persistence.events.codec import (
@@ -89,6 +89,9 @@ _OPENED_WAITS = {
     "schema": "json",
     "child_run_id": "text",
     "answerers": "json",
+    "event_name": "text",
+    "event_key": "text",
+    "is_unmatched": "bool",
     "settled_seq": "offset",
 }
 _SETTLED_WAITS = {"run_id": "text", "id": "text", "settled_seq": "offset"}
@@ -289,6 +292,9 @@ def _add_wait(opened: _Arrays, entry: Entry, wait: OpenWait, place: int, settled
         None if wait.schema is None else _json(wait.schema),
         wait.child_run_id,
         None if wait.answerers is None else _json(wait.answerers.to_json()),
+        wait.event_name,
+        wait.event_key,
+        wait.kind is WaitKind.EVENT,
         settled,
     )
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import asyncpg
 
-from engine.states import FINISHED, NodeStatus, sql_list
+from engine.states import FINISHED, TERMINAL, NodeStatus, sql_list
 from persistence.db.ids import Prefix, first_id
 
 BATCH = 100
@@ -55,6 +55,15 @@ async def prune_webhook_deliveries(pool: asyncpg.Pool, days: float, batch: int =
     """Delete requests to webhooks that are older than `days`. Return the number of requests."""
     first = first_id(Prefix.WEBHOOK_DELIVERY, datetime.now(UTC) - timedelta(days=days))
     return int(await pool.fetchval(_DELIVERIES, first, batch))
+
+
+async def prune_signals(pool: asyncpg.Pool, days: float | None, batch: int = BATCH * 10) -> int:
+    """Expire kept events that no run can take any more, and delete events older than `days`.
+
+    Return the number of events. None for `days` keeps them; those of a run are deleted with it.
+    """
+    first = "" if days is None else first_id(Prefix.SIGNAL, datetime.now(UTC) - timedelta(days=days))
+    return int(await pool.fetchval(_SIGNALS, first, batch))
 
 
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
@@ -104,6 +113,19 @@ gone AS (DELETE FROM trigger_events e USING old WHERE e.id = old.id RETURNING 1)
 SELECT count(*) FROM gone
 """
 _DELIVERIES = _TRIGGER_EVENTS.replace("trigger_events", "webhook_deliveries")
+_SIGNALS = f"""
+WITH over AS (
+    SELECT s.id FROM signals s LEFT JOIN runs r ON r.id = s.run_id
+    WHERE s.status = 'KEPT' AND (s.expires_at < now() OR r.status IN {sql_list(TERMINAL)})
+    ORDER BY s.id LIMIT $2 FOR UPDATE OF s SKIP LOCKED
+), expired AS (
+    UPDATE signals s SET status = 'EXPIRED', error = 'no run has waited for it in time' FROM over
+    WHERE s.id = over.id RETURNING 1
+), old AS (
+    SELECT id FROM signals WHERE id < $1 AND status <> 'KEPT' ORDER BY id LIMIT $2
+), gone AS (DELETE FROM signals s USING old WHERE s.id = old.id RETURNING 1)
+SELECT (SELECT count(*) FROM expired) + (SELECT count(*) FROM gone)
+"""
 _KEYS = """
 WITH old AS (
     SELECT ctid FROM idempotency_keys WHERE created_at < now() - make_interval(hours => $1) LIMIT $2

@@ -35,6 +35,10 @@ ANSWERABLE = frozenset(
 """Statuses of a run that accepts answers."""
 
 
+_EXPIRING = (WaitKind.INPUT, WaitKind.EVENT)
+"""Waits that end without an answer at `until`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """An open wait, as the API shows it. `until` is when a timer fires or a question expires."""
@@ -49,21 +53,24 @@ class Wait:
     schema: JSON
     child_run_id: str | None
     answerers: Answerers | None = None
+    event_name: str | None = None
+    event_key: str | None = None
+    visit: int = 1
 
 
-def _is_open() -> ColumnElement[bool]:
-    """Whether a wait is neither settled, superseded nor answered, and a question has not expired.
+def is_open() -> ColumnElement[bool]:
+    """Whether a wait is neither settled, superseded nor answered, and has not expired.
 
-    A worker settles an expired question by the same comparison with `until`.
+    A worker settles an expired question or event by the same comparison with `until`.
     """
     is_pending = and_(waits.c.settled_seq.is_(None), waits.c.superseded_seq.is_(None), waits.c.answered_at.is_(None))
-    return and_(is_pending, or_(waits.c.kind != WaitKind.INPUT, waits.c.until.is_(None), waits.c.until > func.now()))
+    return and_(is_pending, or_(waits.c.kind.not_in(_EXPIRING), waits.c.until.is_(None), waits.c.until > func.now()))
 
 
 async def of_runs(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, list[Wait]]:
     """Read the open waits of each run, oldest first, without answered or expired questions."""
     query = select(waits).join(runs, runs.c.id == waits.c.run_id)
-    query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), _is_open())
+    query = query.where(waits.c.run_id.in_(run_ids), runs.c.project_id.in_(caller.projects), is_open())
     by_run: dict[str, list[Wait]] = {run_id: [] for run_id in run_ids}
     for row in (await connection.execute(query.order_by(waits.c.seq, waits.c.id))).mappings():
         by_run[row["run_id"]].append(_wait(row))
@@ -105,7 +112,7 @@ async def answer(
     run = await lock_run(connection, caller, run_id)
     if run.status not in ANSWERABLE:
         raise InvalidState(f"A run that is {run.status} takes no answers.", run_status=run.status)
-    query = select(waits, _is_open().label("is_open"), (waits.c.until <= func.now()).label("is_expired"))
+    query = select(waits, is_open().label("is_open"), (waits.c.until <= func.now()).label("is_expired"))
     query = query.where(waits.c.id == wait_id, waits.c.run_id == run_id, waits.c.kind == WaitKind.INPUT)
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
@@ -193,6 +200,9 @@ def _wait(row: RowMapping) -> Wait:
         row["schema"],
         row["child_run_id"],
         Answerers.from_json(row["answerers"]),
+        row["event_name"],
+        row["event_key"],
+        row["visit"],
     )
 
 
@@ -222,6 +232,8 @@ def _open_wait(row: Any) -> OpenWait:
         row["answered_at"] is not None,
         row["child_run_id"],
         Answerers.from_json(row["answerers"]),
+        row["event_name"],
+        row["event_key"],
     )
 
 

@@ -121,19 +121,19 @@ async def receive(
     """
     found = await webhooks.find(find.database.pool, token)
     if found is None:
-        return _refusal(404, "there is no webhook at this address")
+        return refusal(404, "there is no webhook at this address")
     trigger, context = found.trigger, context_of(found.trigger.caller)
     try:
         _, config = config_of(installed_trigger_kinds(), trigger.kind, trigger.config)
     except ValueError as error:
-        return _refusal(409, f"the trigger cannot be used: {error}")
+        return refusal(409, f"the trigger cannot be used: {error}")
     if not config.allows(address):
         log.info("webhooks.address_refused", trigger_id=trigger.id, address=address)
-        return _refusal(403, "this address is not among the allowed ones of the trigger")
+        return refusal(403, "this address is not among the allowed ones of the trigger")
     if message.method == "GET":
         return await _answer_challenge(context, found, config, message)
     if not rate_limit.admit(trigger.id, config.ratePerMinute):
-        return _refusal(429, f"more than {config.ratePerMinute:,} requests in this minute", {"Retry-After": "60"})
+        return refusal(429, f"more than {config.ratePerMinute:,} requests in this minute", {"Retry-After": "60"})
     with working_for(Owner(trigger.project_id, trigger.id)):
         return await _receive_message(context, found, config, message, address)
 
@@ -155,7 +155,7 @@ async def _receive_message(
         recorded = await shielded(_fire(context, found, key, event, delivery_id))
     except _Refused as refused:
         await _record_refusal(context, found.trigger, delivery_id, message, refused.reason)
-        return _refusal(refused.status, refused.reason)
+        return refusal(refused.status, refused.reason)
     return await _response(context, config, recorded)
 
 
@@ -275,9 +275,9 @@ async def _response(context: Context, config: WebhookConfig, recorded: RecordedF
     event = recorded.event
     match event.status:
         case TriggerEventStatus.FAILED:
-            return _refusal(422, event.error or "no run was started")
+            return refusal(422, event.error or "no run was started")
         case TriggerEventStatus.SKIPPED:
-            return _refusal(429, event.error or "no run was started", {"Retry-After": "60"})
+            return refusal(429, event.error or "no run was started", {"Retry-After": "60"})
         case _:
             accepted = HookResponse(202, {"runId": event.run_id, "eventId": event.id, "status": event.status})
     if config.respond == "async" or event.run_id is None:
@@ -326,21 +326,21 @@ async def _answer_challenge(
     """Answer a GET request by which a service checks the address."""
     challenge = config.challenge
     if challenge is None:
-        return _refusal(405, "send messages by POST", {"Allow": "POST"})
+        return refusal(405, "send messages by POST", {"Allow": "POST"})
     if challenge.verifyParameter is not None:
         try:
             secret = await _secret(context, found.trigger, challenge.secret or "")
         except _Refused as refused:
-            return _refusal(refused.status, refused.reason)
+            return refusal(refused.status, refused.reason)
         if not compare_digest(message.query.get(challenge.verifyParameter, "").encode(), secret.encode()):
-            return _refusal(403, f"the parameter {challenge.verifyParameter} has not the value of its secret")
+            return refusal(403, f"the parameter {challenge.verifyParameter} has not the value of its secret")
     value = message.query.get(challenge.parameter)
     if value is None:
-        return _refusal(400, f"the request has no parameter {challenge.parameter}")
+        return refusal(400, f"the request has no parameter {challenge.parameter}")
     return HookResponse(200, value, {"Content-Type": "text/plain; charset=utf-8"})
 
 
-def _refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> HookResponse:
+def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> HookResponse:
     return HookResponse(status, {"error": f"{reason[0].upper()}{reason[1:]}."}, headers or {})
 
 

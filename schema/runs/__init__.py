@@ -5,6 +5,7 @@
 - event: `RunEvent` and its types, pages of events and logs
 - checkpoint: `Checkpoint`
 - wait: `Wait` and its types
+- signal: `Signal`, and the input and payload of `sendEvent`
 - inputs: input types and payloads of run mutations, and their conversion to domain arguments
 - queries, mutations: root fields
 - worker: `Worker`, and its root field

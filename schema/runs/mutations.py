@@ -7,7 +7,7 @@ import strawberry
 
 from engine.states import RetryFrom
 from persistence.problems import invalid
-from resolvers.runs import control, derive, start
+from resolvers.runs import control, derive, signals, start
 from schema import enums as enums
 from schema.info import Info
 from schema.payload import mutation, payload
@@ -26,6 +26,7 @@ from schema.runs.inputs import (
     StepRunInput,
     run_options,
 )
+from schema.runs.signal import SendEventInput, SendEventPayload
 from schema.scalars import JSON
 
 
@@ -101,6 +102,16 @@ class RunMutations:
             info.context, input.run_id, _timeout_or_default(input.timeout_ms), input.idempotency_key
         )
         return payload(RunPausePayload, run=run, checkpoint=checkpoint)
+
+    @mutation
+    @staticmethod
+    async def send_event(info: Info, input: SendEventInput) -> SendEventPayload:
+        """Sends an event to a run, or to the runs of a workflow that wait with a key, and keeps an early one."""
+        arguments = signals.EventArguments(
+            input.name, input.payload, input.run_id, input.workflow_id, input.key, input.idempotency_key
+        )
+        waiting, sent = await signals.send_event(info.context, arguments)
+        return payload(SendEventPayload, runs=waiting, kept=not waiting, signal=sent)
 
     @mutation
     @staticmethod

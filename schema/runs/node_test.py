@@ -1,12 +1,13 @@
 """The mutation `testNode`: its input, its payload, and their conversion."""
 
 from datetime import datetime
+from typing import cast
 
 import strawberry
 
 from engine.events import LogRecorded
 from engine.runtime.single_node import SingleNodeRun
-from engine.sdk.node import Output, WaitForAnswer, WaitUntil
+from engine.sdk.node import Output, WaitForAnswer, WaitForEvent, WaitUntil
 from engine.states import LogLevel
 from resolvers.runs import node_test
 from schema.info import Info
@@ -95,4 +96,6 @@ def _wait(result: SingleNodeRun) -> TestNodeWait | None:
             return TestNodeWait(until=until, prompt=None, schema=None)
         case WaitForAnswer(prompt, schema, expires_at):
             return TestNodeWait(until=expires_at, prompt=prompt, schema=schema)
+        case WaitForEvent(name, _, schema, expires_at):
+            return TestNodeWait(until=expires_at, prompt=cast(JSON, {"event": name}), schema=schema)
     return None

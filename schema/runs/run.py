@@ -15,6 +15,7 @@ from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.maintenance.queue_facts import QueueReasonCode
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
+from persistence.signals.signal import SentSignal
 from persistence.triggers.events import TriggerEvent
 from persistence.triggers.trigger import Trigger
 from persistence.workflows.projects import Project
@@ -24,12 +25,14 @@ from resolvers.runs import event_pages, queries, queue_reasons
 from resolvers.runs.event_pages import EventViews
 from resolvers.runs.queries import EventView, NodeView
 from resolvers.runs.queue_reasons import QueueReason
+from resolvers.runs.signals import signal_page
 from schema import enums as enums
 from schema.info import Info
 from schema.relay import Connection, Node
 from schema.runs.checkpoint import CheckpointType
 from schema.runs.event import LogPage, LogRecordedType, RunEvent, RunEventPage
 from schema.runs.node_state import EdgeStateType, NodeStateType, RunErrorType
+from schema.runs.signal import SignalType
 from schema.runs.wait import WaitType
 from schema.scalars import JSON
 from schema.workflows.project import ProjectType
@@ -270,6 +273,21 @@ class RunType(Node):
     @staticmethod
     async def waits(run: ParentRun, info: Info) -> list[Wait]:
         return await queries.waits_of(info.context, run)
+
+    @strawberry.field(
+        graphql_type=Connection[SignalType],
+        description="Events that were sent to the run or ended one of its waits, and refused ones, newest first.",
+    )
+    @staticmethod
+    async def signals(
+        run: ParentRun,
+        info: Info,
+        first: int | None = None,
+        after: str | None = None,
+        last: int | None = None,
+        before: str | None = None,
+    ) -> Page[SentSignal]:
+        return await signal_page(info.context, run.id, PageArguments(first, after, last, before))
 
     @strawberry.field(graphql_type=Annotated["RunType", strawberry.lazy("schema.runs.run")] | None)
     @staticmethod

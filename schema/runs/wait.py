@@ -14,6 +14,7 @@ from engine.states import WaitKind
 from persistence.caller import Role
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
+from resolvers.runs import signals
 from schema.info import Info
 from schema.scalars import JSON
 
@@ -110,4 +111,35 @@ class RetryWait(WaitType):
         return wait.until
 
 
-WAIT_TYPES = [TimerWait, InputWait, RunWait, RetryWait]
+@strawberry.type(description="A wait of a `wait_event` for an event, which `sendEvent` or a POST to its address sends.")
+class EventWait(WaitType):
+    schema: JSON | None = strawberry.field(description="JSON Schema of the payload.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _: object) -> bool:
+        return isinstance(value, Wait) and value.kind is WaitKind.EVENT
+
+    @strawberry.field(description="The `name` of the event in `sendEvent`.")
+    @staticmethod
+    def name(wait: ParentWait) -> str:
+        return wait.event_name or wait.node_id
+
+    @strawberry.field(description="The `key` by which `sendEvent` to the workflow finds the run.")
+    @staticmethod
+    def key(wait: ParentWait) -> str | None:
+        return wait.event_key
+
+    @strawberry.field
+    @staticmethod
+    def expires_at(wait: ParentWait) -> datetime | None:
+        return wait.until
+
+    @strawberry.field(
+        description="The signed address that takes the payload by POST, once. Runners see it: it is a credential."
+    )
+    @staticmethod
+    async def callback_url(wait: ParentWait, info: Info) -> str | None:
+        return await signals.callback_address(info.context, wait)
+
+
+WAIT_TYPES = [TimerWait, InputWait, RunWait, RetryWait, EventWait]

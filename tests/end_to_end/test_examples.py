@@ -35,6 +35,7 @@ OWN_TESTS = {
     "large_orders",
     "ticket_desk",
     "expense_approval",  # tests/end_to_end/test_control.py
+    "payment_callback",  # tests/end_to_end/triggers/test_callbacks.py
     "lead_enrichment",  # tests/end_to_end/test_http.py
 }
 """Examples that need more than a run and its output, and therefore have tests of their own."""

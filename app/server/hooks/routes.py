@@ -31,17 +31,17 @@ def hook_routes(context_of: Callable[[Caller], Context]) -> list[Route]:
 
     async def respond(request: Request) -> Response:
         try:
-            message = await _message(request)
+            message = await read_message(request)
         except ClientDisconnect:
             return Response(status_code=400)
         address = None if request.client is None else request.client.host
         token = request.path_params["token"]
-        return _response(await receive(context_of, context_of(NOBODY), token, message, address))
+        return write_response(await receive(context_of, context_of(NOBODY), token, message, address))
 
     return [Route("/hooks/{token}", respond, methods=["GET", "POST"])]
 
 
-async def _message(request: Request) -> WebhookMessage:
+async def read_message(request: Request) -> WebhookMessage:
     headers: dict[str, str] = {}
     for name, value in list(request.headers.items())[:MAX_HEADERS]:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
@@ -49,7 +49,7 @@ async def _message(request: Request) -> WebhookMessage:
     return WebhookMessage(method, headers, dict(request.query_params), await request.body())
 
 
-def _response(response: HookResponse) -> Response:
+def write_response(response: HookResponse) -> Response:
     body = response.body
     kind = "text/plain; charset=utf-8" if isinstance(body, str) else "application/json"
     headers = {"content-type": kind} | {name.lower(): value for name, value in response.headers.items()}

@@ -17,4 +17,5 @@ Modules:
     0014_tags: Tags of runs, and the indexes of filters.
     0015_audit_log: The audit log, and the trigger that protects it.
     0016_answerers: Who may answer a question of a run.
+    0017_signals: Events that are sent to runs, and the waits for them.
 """
