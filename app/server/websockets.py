@@ -5,6 +5,7 @@ invalid operation ends with an error under its id, and the other operations of t
 A client that disconnects is not logged as an error.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from json import JSONDecodeError
@@ -55,12 +56,18 @@ class Socket(ASGIWebSocketAdapter):
         return address_of(self.ws.scope)
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:
-        """Yield the messages. Large ones are parsed in turn; see large_bodies."""
+        """Yield the messages, each in a turn of the event loop of its own.
+
+        Messages that have arrived already are received without a wait: a burst of them, and the
+        operations that they start, would occupy one turn. Large ones are parsed in turn; see
+        large_bodies.
+        """
         try:
             while self.ws.application_state != WebSocketState.DISCONNECTED:
                 text = await self.ws.receive_text()
                 self.received_size = len(text)
                 yield await decode(text, self.address)
+                await asyncio.sleep(0)
         except JSONDecodeError as error:
             raise NonJsonMessageReceived from error
         except KeyError as error:

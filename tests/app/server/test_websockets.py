@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.websockets import WebSocket
 from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from app.server.websockets import MAX_OPERATIONS
+from app.server.websockets import MAX_OPERATIONS, Socket
 from app.settings import Settings
 from tests.app_server import MAX_MESSAGE, TRANSPORT, serving
 
@@ -223,3 +224,34 @@ async def test_a_socket_without_connection_init_is_closed_in_time(database_url: 
 async def test_a_socket_of_another_protocol_is_refused(address: str) -> None:
     async with connect(f"ws://{address}/graphql") as socket:
         assert await close_code(socket) == 4406
+
+
+async def test_each_message_of_a_burst_has_a_turn_of_its_own() -> None:
+    """Messages that have all arrived do not occupy one turn of the event loop: other callers run between them."""
+    burst = [{"type": "websocket.receive", "text": json.dumps(PING)}] * 50
+    events: list[dict[str, Any]] = [
+        {"type": "websocket.connect"},
+        *burst,
+        {"type": "websocket.disconnect", "code": 1000},
+    ]
+
+    async def next_event() -> dict[str, Any]:
+        return events.pop(0)
+
+    async def discard(message: Any) -> None:
+        """The client reads nothing here."""
+
+    websocket = WebSocket({"type": "websocket", "client": ("127.0.0.1", 1), "headers": []}, next_event, discard)
+    await websocket.accept()
+    turns: list[int] = []
+
+    async def count() -> None:
+        while True:
+            turns.append(len(events))
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(count())
+    received = [message async for message in Socket(None, None, websocket).iter_json()]  # type: ignore[arg-type]
+    other.cancel()
+    assert received == [PING] * len(burst)
+    assert len(turns) >= len(burst)
