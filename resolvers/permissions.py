@@ -95,6 +95,9 @@ SEE_WEBHOOK_ADDRESS = Role.EDITOR
 """To see the address of a webhook: whoever knows it may post to it."""
 SEE_CALLBACK_ADDRESS = Role.RUNNER
 """To see the callback address of a wait: whoever knows it may end the wait."""
+REPLACE_ANSWERS = Role.EDITOR
+"""To fork a version that names who may answer, with other outputs or as another version: both replace
+what such a person decides."""
 USE_SECRETS_UNSAVED = Role.EDITOR
 """To run a spec or a node that is not saved and uses secrets, or a fork with other outputs: it can send
 their values anywhere."""

@@ -26,7 +26,7 @@ from persistence.checkpoints.clone import RunClone, derive, last_visit, with_fin
 from persistence.checkpoints.snapshots import HeadSnapshot
 from persistence.events import history
 from persistence.events.history import Checkpoint
-from persistence.problems import EXPIRED_CHECKPOINT, Invalid, InvalidState, NotFound, invalid
+from persistence.problems import EXPIRED_CHECKPOINT, Forbidden, Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
 from persistence.runs.run import CommandResult, Run, RunOptions
 from persistence.workflows import versions
@@ -34,11 +34,16 @@ from persistence.workflows.versions import Version
 from resolvers.checks import check_options
 from resolvers.context import Context
 from resolvers.idempotent import audited, idempotency_arguments, known_run, run_idempotent
+from resolvers.permissions import REPLACE_ANSWERS
 from resolvers.runs.start import own_run
 from resolvers.secrets import OTHER_OUTPUTS, check_use
 from resolvers.workflows.specs import check_runnable
 
 FROM_FAILED = frozenset({RunStatus.FAILED, RunStatus.CANCELLED})
+OTHER_ANSWERS = (
+    "A fork with a `patch`, or of another version, requires the role editor in the project if its version names "
+    "who may answer a question: the outputs decide in place of such a person. Fork without both."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,8 @@ async def fork_run(context: Context, arguments: ForkArguments) -> Run:
     Raises:
         Invalid: With all reasons why the checkpoint does not fit the version, the patch or the
             inputs.
-        Forbidden: The version uses secrets, the fork changes outputs before them, and the caller has
-            a lower role than editor.
+        Forbidden: The version uses secrets, or names who may answer a question, the fork changes
+            outputs, and the caller has a lower role than editor.
     """
     checkpoint = await _checkpoint(context, arguments.checkpoint_id)
     run = await own_run(context, "forkRun", checkpoint.run_id)
@@ -155,12 +160,23 @@ async def _fork(
         await check_runnable(context, target.spec)
     if target is not own or arguments.patch:
         check_use(context, run.project_id, target.spec, OTHER_OUTPUTS)
+        _check_answerers(context, run.project_id, own.spec, target.spec)
     accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
     clone = await _forked_head(
         connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)
     )
     message = f"Fork of {run.id} at step {checkpoint.step}"
     return await derive(connection, accepted, message, clone, forked_from=checkpoint.id)
+
+
+def _check_answerers(context: Context, project_id: str, *specs: JSON) -> None:
+    """Check that the caller may fork versions in a way that replaces answers. Raises Forbidden."""
+    if not context.caller.may(REPLACE_ANSWERS, project_id) and any(map(_names_answerers, specs)):
+        raise Forbidden(OTHER_ANSWERS)
+
+
+def _names_answerers(spec: JSON) -> bool:
+    return any(isinstance(node.config, dict) and node.config.get("answerers") for node in parse(spec).nodes)
 
 
 async def _target(connection: AsyncConnection, context: Context, run: Run, version_id: str) -> Version:

@@ -128,3 +128,22 @@ async def test_who_executes_a_run_has_started_it_too(context: Context, question:
     await execute_run(ada, run_id, {}, replace_inputs=True, idempotency_key=None)
     assert await answer(ada, run_id, wait_id) == ["FORBIDDEN"]
     assert await answer(as_caller(context, "cleo"), run_id, wait_id) == []
+
+
+async def test_a_fork_does_not_answer_for_those_who_may(context: Context, redis: Redis) -> None:
+    workflow_id = await new_workflow(context, asking({"subjects": ["bob"], "exceptStarter": True}))
+    runner = as_caller(context, "ada")
+    run = await run_workflow(runner, StartArguments(workflow_id))
+    async with running(context.database, redis, load_node_types()) as runner_process:
+        runner_process.poll()
+        await wait_until_idle(context, run, 20_000)
+    query = "query($id: ID!) { run(id: $id) { checkpoints { nodes { id } } } }"
+    found = (await call(context, query, id=run.id))["run"]["checkpoints"]["nodes"]
+
+    async def fork(caller: Context, **more: Any) -> list[str]:
+        payload = await mutate(caller, "forkRun", "run { id }", checkpointId=found[0]["id"], **more)
+        return [problem["code"] for problem in payload["errors"]]
+
+    assert await fork(runner, patch={"ask": {"approved": True}}) == ["FORBIDDEN"]
+    assert await fork(runner) == []
+    assert await fork(as_caller(context, "ada", Role.EDITOR), patch={"ask": {"approved": True}}) == []
