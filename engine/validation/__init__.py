@@ -5,6 +5,8 @@ Modules:
     retry_codes: Warns of codes in `retry.on` that no error has.
     spec_checks: checks of size, node types and configs, nested nodes included.
     graph_checks: checks of ids, edges and reachability, and which nodes can run before which.
+    switches: warns of the ports of a `switch` that no edge leaves.
+    run_output: warns of parts of a graph whose end gives no output.
     handles: reads `sourceHandle` of React Flow as the port of an edge.
     outputs: warns of `outputs` that keep a question open.
     nested: which node types may be used inside a `map`.

@@ -16,8 +16,6 @@ from engine.sdk.node import ERROR_PORT
 from engine.spec.model import END, START, EdgeSpec, OnError, Spec
 from engine.states import Severity
 
-SWITCH = "switch"
-"""The node type that leaves by the port of a case."""
 MAX_NAMES = 20
 """Names that a message lists."""
 # fmt: off
@@ -121,21 +119,6 @@ def check_branches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldP
             yield FieldProblem(f"nodes[{index}].onError", "UNHANDLED", message, Severity.WARNING, node.id)
 
 
-def check_switches(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
-    """Find switches without `default` that no edge leaves if none of their conditions is true."""
-    leaving = {edge.source for edge in graph.spec.edges}
-    # An edge without a port is taken for every port, also for none.
-    covered = {edge.source for edge in graph.spec.edges if edge.port is None}
-    for node, index in zip(graph.spec.nodes, node_indexes, strict=True):
-        has_default = node.type != SWITCH or node.config.get("default") is not None
-        if not has_default and node.id in leaving and node.id not in covered:
-            message = (
-                "without `default`, no edge is taken if none of the conditions is true, and everything behind this "
-                "node is skipped: name a port for that case"
-            )
-            yield FieldProblem(f"nodes[{index}].config.default", "NO_DEFAULT", message, Severity.WARNING, node.id)
-
-
 def check_isolated(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProblem]:
     """Find nodes without any edge in a spec that has edges. They run by themselves."""
     if not graph.pairs:
@@ -160,14 +143,15 @@ def check_reach(graph: Graph, node_indexes: Sequence[int]) -> Iterator[FieldProb
             "add a `start` node or an edge from `__start__` to name the start"
         )
         yield FieldProblem("nodes", "IMPLIED_START", message, Severity.WARNING, spec.nodes[0].id)
-    reached = _reachable(starts.node_ids, graph.pairs)
+    reached = reachable(starts.node_ids, graph.pairs)
     for node, index in zip(spec.nodes, node_indexes, strict=True):
         if node.id not in reached:
             message = f"no path leads from the start to {node.id!r}"
             yield FieldProblem(f"nodes[{index}]", "UNREACHABLE", message, node_id=node.id)
 
 
-def _reachable(starts: Sequence[str], pairs: Collection[tuple[str, str]]) -> set[str]:
+def reachable(starts: Collection[str], pairs: Collection[tuple[str, str]]) -> set[str]:
+    """Return the starts and every node to which a path of edges leads from them."""
     following: dict[str, list[str]] = {}
     for source, target in pairs:
         following.setdefault(source, []).append(target)

@@ -32,11 +32,12 @@ from engine.validation.graph_checks import (
     check_ids,
     check_isolated,
     check_reach,
-    check_switches,
 )
 from engine.validation.nested import check_ignored_fields, check_types, refusal
 from engine.validation.outputs import check_outputs
-from engine.validation.retry_codes import check_codes
+from engine.validation.retry_codes import check_codes, own_codes
+from engine.validation.run_output import check_run_output
+from engine.validation.switches import check_switches
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
@@ -65,13 +66,16 @@ def check_parts(parsed: ParseResult, types: NodeTypes) -> Iterator[FieldProblem]
         ports[node.id] = types[node.type].ports_of(config) if config is not None else None
         yield from _check_wait(node, f"nodes[{index}]", types)
         if node.retry is not None:
-            yield from check_codes(node.retry.on, f"nodes[{index}]", types.get(node.type), node.id)
+            yield from check_codes(
+                node.retry.on, f"nodes[{index}]", types.get(node.type), node.id, own_codes(node.type, node.config)
+            )
     yield from check_edges(graph, ports)
     yield from check_branches(graph, node_indexes)
     yield from check_switches(graph, node_indexes)
     yield from check_isolated(graph, node_indexes)
     if not parsed.unparsed:
         yield from check_reach(graph, node_indexes)
+        yield from check_run_output(graph, node_indexes, types)
     yield from check_cycles(graph)
     yield from check_outputs(spec, types)
 
@@ -176,7 +180,8 @@ def _nested_node_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[Fi
         yield from check_config(name, config, path, None, types)
     retry = raw.get("retry")
     codes = retry.get("on") if isinstance(retry, dict) else None
-    yield from check_codes(codes if isinstance(codes, list) else (), path, types.get(name), None)
+    own = own_codes(name, config)
+    yield from check_codes(codes if isinstance(codes, list) else (), path, types.get(name), None, own)
 
 
 def _nested_spec_problems(raw: JSON, path: str, types: NodeTypes) -> Iterator[FieldProblem]:

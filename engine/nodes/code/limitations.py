@@ -8,7 +8,7 @@ import builtins
 import re._parser as sre  # type: ignore[import-not-found]
 from collections.abc import Iterator
 
-from engine.nodes.code.source import has_other_arguments, parse_source
+from engine.nodes.code.source import never_makes_exception, parse_source
 from engine.sdk.node import ConfigWarning
 
 # fmt: off
@@ -125,7 +125,7 @@ def _name(node: ast.AST, defined: set[str]) -> Iterator[str]:
 def _call(node: ast.AST, functions: set[str], code: str) -> Iterator[str]:
     if not isinstance(node, ast.Call):
         return
-    if has_other_arguments(node):
+    if never_makes_exception(node):
         yield _lacks("exceptions with other arguments than one string: write `ValueError(str(…))`")
     if isinstance(node.func, ast.Name):
         if node.func.id == "next" and node.args and isinstance(node.args[0], ast.GeneratorExp):

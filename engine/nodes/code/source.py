@@ -17,6 +17,8 @@ _parse_lock = Lock()
 
 See gh-106905.
 """
+_NO_TEXTS = (ast.Constant, ast.Dict, ast.List, ast.Set, ast.Tuple, ast.Lambda, ast.ListComp, ast.DictComp, ast.SetComp)
+"""Expressions whose value is no text. A constant text is not among the arguments that are refused."""
 
 
 def source_error(message: str, line: int | None = None, column: int | None = None) -> PydanticCustomError:
@@ -134,6 +136,14 @@ def _half_character(module: ast.Module) -> ast.Constant | None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _SURROGATE.search(node.value):
             return node
     return None
+
+
+def never_makes_exception(node: ast.AST) -> bool:
+    """Return whether `has_other_arguments` is certain: several arguments, or one that is no text."""
+    if not has_other_arguments(node) or not isinstance(node, ast.Call):
+        return False
+    is_one = len(node.args) == 1 and not node.keywords
+    return not is_one or isinstance(node.args[0], _NO_TEXTS)
 
 
 def has_other_arguments(node: ast.AST) -> bool:

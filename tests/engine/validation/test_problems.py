@@ -20,6 +20,7 @@ def mapped(config: dict[str, Any]) -> dict[str, Any]:
     return {"id": "m", "type": "map", "config": {"items": "{{ input }}", **config}}
 
 
+FAIL: dict[str, Any] = {"id": "f", "type": "fail", "config": {"code": "OUT_OF_STOCK", "message": "m"}}
 LOOP = [node("a"), node("b"), node("c", "{{ b.output }}")]
 PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     "no object": ([1], {("", "SHAPE")}),
@@ -73,18 +74,18 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     ),
     "a cycle that nothing enters": (
         spec([node("a"), node("b")], [edge("a>b"), edge("b>a", condition="1 > 2")]),
-        {("nodes", "IMPLIED_START")},
+        {("nodes", "IMPLIED_START"), ("nodes[0]", "NO_OUTPUT")},
     ),
     "two cycles that nothing enters": (
         spec(
             [node("a"), node("b"), node("c")],
             [edge("a>b"), edge("b>a", condition="1 > 2"), edge("c>c", condition="1 > 2")],
         ),
-        {("nodes", "IMPLIED_START"), ("nodes[2]", "UNREACHABLE")},
+        {("nodes", "IMPLIED_START"), ("nodes[2]", "UNREACHABLE"), ("nodes[0]", "NO_OUTPUT")},
     ),
     "a cycle without an exit": (
         spec(LOOP, [edge("a>b"), edge("b>c"), edge("c>b")]),
-        {("edges", "ENDLESS_CYCLE")},
+        {("edges", "ENDLESS_CYCLE"), ("nodes[0]", "NO_OUTPUT")},
     ),
     "a cycle whose exit ends nothing": (
         spec([*LOOP, node("d")], [edge("a>b"), edge("b>c"), edge("c>b"), edge("c>d")]),
@@ -92,7 +93,7 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
     ),
     "a loop with two entries": (
         spec(LOOP, [edge("a>b"), edge("a>c"), edge("b>c"), edge("c>b", condition="1 > 2")]),
-        {("edges", "LOOP_ENTRIES")},
+        {("edges", "LOOP_ENTRIES"), ("nodes[0]", "NO_OUTPUT")},
     ),
     "wrong template syntax": (spec([node("a", ["x", "{{ 1 + }}"])]), {("nodes[0].config.output[1]", "TEMPLATE")}),
     "an unknown filter": (spec([node("a", "{{ 1 | nope }}")]), {("nodes[0].config.output", "TEMPLATE")}),
@@ -150,6 +151,80 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
             [{**SWITCH, "config": {**SWITCH["config"], "default": "small"}}, node("b")],
             [edge("s>b", port="big")],
         ),
+        {("nodes[0].config.default", "PORT_WITHOUT_EDGE")},
+    ),
+    "a switch with an edge for every port": (
+        spec(
+            [{**SWITCH, "config": {**SWITCH["config"], "default": "big"}}, node("b")],
+            [edge("s>b", port="big")],
+        ),
+        set(),
+    ),
+    "a switch with a case without an edge": (
+        spec(
+            [{**SWITCH, "config": {**SWITCH["config"], "default": "small"}}, node("b")],
+            [edge("s>b", port="small")],
+        ),
+        {("nodes[0].config.cases[0].port", "PORT_WITHOUT_EDGE")},
+    ),
+    "a loop that no edge leaves": (
+        spec([node("a"), node("b")], [edge("__start__>a"), edge("a>b"), edge("b>a", condition="input.n")]),
+        {("nodes[0]", "NO_OUTPUT")},
+    ),
+    "a loop that no edge leaves beside an end": (
+        spec(
+            [node("s"), node("a"), node("b"), node("c")],
+            [edge("s>a"), edge("a>b"), edge("b>a", condition="input.n"), edge("s>c")],
+        ),
+        {("nodes[1]", "NO_OUTPUT")},
+    ),
+    "a loop that ends at __end__": (
+        spec(
+            [node("s"), node("a")],
+            [edge("s>a"), edge("a>a", condition="input.n"), edge("a>__end__", condition="not input.n")],
+        ),
+        {("nodes[0]", "NO_OUTPUT")},
+    ),
+    "a loop that ends at __end__, or at an output": (
+        spec(
+            [node("s"), node("a", onError="branch"), node("b")],
+            [edge("s>a"), edge("a>a", condition="1"), edge("a>__end__", condition="0"), edge("a>b", port="error")],
+        ),
+        {("edges[2]", "NO_OUTPUT")},
+    ),
+    "a loop that ends at __end__, beside an output": (
+        spec(
+            [node("s"), node("a"), node("b"), node("c")],
+            [
+                *(edge("s>a"), edge("a>a", condition="1"), edge("a>__end__", condition="0"), edge("s>c")),
+                edge("a>b", condition="0"),
+            ],
+        ),
+        set(),
+    ),
+    "a loop with an exit": (
+        spec([node("s"), node("a"), node("b")], [edge("s>a"), edge("a>a", condition="1"), edge("a>b", condition="0")]),
+        set(),
+    ),
+    "a loop without an exit, and outputs": (
+        spec([node("s"), node("a")], [edge("s>a"), edge("a>a", condition="1")], outputs={"x": "{{ a.output }}"}),
+        set(),
+    ),
+    "a last node with an edge to __end__": (spec([node("s"), node("a")], [edge("s>a"), edge("a>__end__")]), set()),
+    "the own code of a fail node": (
+        spec([{**FAIL, "retry": {"on": ["OUT_OF_STOCK"]}}]),
+        set(),
+    ),
+    "the code of a fail node that names none": (
+        spec([{"id": "f", "type": "fail", "config": {"message": "m"}, "retry": {"on": ["FAILED"]}}]),
+        set(),
+    ),
+    "the code of another fail node": (
+        spec([{**FAIL, "retry": {"on": ["OTHER"]}}]),
+        {("nodes[0].retry.on", "UNKNOWN_CODE")},
+    ),
+    "the code of a fail node in a map": (
+        spec([{**mapped({"spec": spec([FAIL])}), "retry": {"on": ["OUT_OF_STOCK"]}}]),
         set(),
     ),
     "a switch at the end": (spec([node("a"), SWITCH], [edge("a>s")]), set()),

@@ -24,8 +24,8 @@ def test_a_valid_spec_has_a_plan_and_a_hash() -> None:
 
 def test_a_template_in_a_loop_may_name_every_node_of_the_loop() -> None:
     raw = spec(
-        [node("s"), node("b", "{{ (c.output or 0) + (b.output or 0) }}"), node("c")],
-        [edge("s>b"), edge("b>c"), edge("c>b", condition="c.output < 3")],
+        [node("s"), node("b", "{{ (c.output or 0) + (b.output or 0) }}"), node("c"), node("d")],
+        [edge("s>b"), edge("b>c"), edge("c>b", condition="c.output < 3"), edge("c>d", condition="c.output >= 3")],
     )
     assert problems_of(raw) == set()
 

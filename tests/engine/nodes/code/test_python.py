@@ -192,6 +192,9 @@ FINE = [
     "def process():\n    d = {}\n    return d.get('a', max([1, 2], key=abs))",
     "import re\ndef process():\n    return [re.sub('x+', '-', 'axb'), bool(re.match('a*', 'b'))]",
     "def process():\n    raise ValueError(f'x {1}')",
+    "def process():\n    raise ValueError('a %s' % 1)",
+    "def process():\n    raise ValueError('a' + str(1))",
+    "def process():\n    m = 'a'\n    raise ValueError(m)",
 ]
 
 
