@@ -123,7 +123,8 @@ def _reason(kind: TriggerKind[Any], config: Any, first: datetime, last: datetime
     period = (
         f"from {format_timestamp(first)} to {format_timestamp(last)}" if first < last else f"{format_timestamp(last)}"
     )
-    return f"missed without a worker ({number}, {period}); `onMissed` of the trigger is {kind.on_missed(config)!r}"
+    cause = "without a worker, or while the trigger backed off after a failure"
+    return f"missed {cause} ({number}, {period}); `onMissed` of the trigger is {kind.on_missed(config)!r}"
 
 
 def backoff(failures: int) -> timedelta:

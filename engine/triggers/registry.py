@@ -82,7 +82,7 @@ def read_config(kind: TriggerKind[Any], config: JSON) -> tuple[TriggerConfig | N
         return kind.Config.model_validate(config), []
     except ValidationError as error:
         found = [*error.errors(), *_other_conflicts(kind, config, error)]
-        return None, [FieldProblem(_path(one["loc"]), _code(one["type"]), sentence(one)) for one in found]
+        return None, [FieldProblem(_path(one["loc"]), "CONFIG", sentence(one)) for one in found]
 
 
 def _other_conflicts(kind: TriggerKind[Any], config: JSON, error: ValidationError) -> Iterator[ErrorDetails]:
@@ -117,7 +117,3 @@ def _path(location: tuple[int | str, ...]) -> str:
     for part in location:
         path = join_path(path, part)
     return path
-
-
-def _code(kind: str) -> str:
-    return "CONFIG" if kind == "value_error" else kind.upper()

@@ -30,6 +30,10 @@ from persistence.runs.run import CommandResult, Run, run_of, transitions_of
 from persistence.runs.transition import change_status, change_statuses, finish_all, for_no_key_update, lock_run
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
+_ANSWER = (
+    " Where a question is open, answer it: `resumeRun` with `answer` and a `waitId` of `Run.waits`. "
+    "An event or a time continues the run without you."
+)
 BATCH = 500
 """Runs cancelled by one statement, which their workers' writes wait for."""
 
@@ -198,7 +202,9 @@ async def lock_paused(connection: AsyncConnection, caller: Caller, run_id: str) 
     """Read and lock a PAUSED run. Raises InvalidState for any other status."""
     run = await lock_run(connection, caller, run_id)
     if run.status is not RunStatus.PAUSED:
-        raise InvalidState(f"Only a PAUSED run can be resumed; this one is {run.status}.", run_status=run.status)
+        advice = _ANSWER if run.status is RunStatus.WAITING else ""
+        message = f"Only a PAUSED run can be resumed; this one is {run.status}.{advice}"
+        raise InvalidState(message, run_status=run.status)
     return run
 
 

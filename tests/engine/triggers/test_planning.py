@@ -58,6 +58,7 @@ def test_the_reason_counts_what_is_skipped() -> None:
     parsed = ScheduleConfig.model_validate({**HOURLY, "onMissed": "skip"})
     plan = plan_due(KIND, parsed, "trg_1", at("09:00:00"), at("12:30:00"))
     assert plan.reason is not None and "(4, from 2026-01-01T09:00:00Z to 2026-01-01T12:00:00Z)" in plan.reason
+    assert "without a worker, or while the trigger backed off after a failure" in plan.reason
     plan = plan_due(KIND, ScheduleConfig(intervalS=1, onMissed="skip"), "trg_1", at("09:00:00"), at("12:30:00"))
     assert plan.due is not None and plan.reason is not None and "more than 1,000" in plan.reason
 

@@ -90,12 +90,14 @@ def test_jitter_is_bounded_and_the_same_each_time() -> None:
         ({"intervalS": 0}, "intervalS"),
         ({"intervalS": 5, "start": "2030-01-01T00:00:00Z", "end": "2029-01-01T00:00:00Z"}, "`end` must be after"),
         ({"intervalS": 5, "colour": "red"}, "is not a known field"),
+        ({"intervalS": 5, "overlap": "wait"}, "must be 'allow', 'skip' or 'queue'"),
     ],
 )
 def test_an_invalid_config_has_a_clear_message(config: dict[str, Any], message: str) -> None:
     parsed, problems = read_config(KIND, config)
     assert parsed is None
     assert message in "; ".join(f"{problem.field} {problem.message}" for problem in problems)
+    assert {problem.code for problem in problems} == {"CONFIG"}
 
 
 def test_every_built_in_kind_has_a_valid_example_and_a_form() -> None:

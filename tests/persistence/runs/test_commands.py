@@ -198,6 +198,17 @@ async def test_an_answer_after_expiry_is_refused_before_a_worker_settles_the_que
     assert [wait.id for wait in open_waits] == [early]
 
 
+@pytest.mark.parametrize("step", [False, True])
+async def test_a_resume_of_a_waiting_run_says_how_to_answer(
+    database: Database, caller: Caller, run: Run, step: bool
+) -> None:
+    await insert_question(database, run.id)
+    await set_status(database, run.id, S.WAITING)
+    with pytest.raises(InvalidState, match=r"`resumeRun` with `answer` and a `waitId` of `Run\.waits`"):
+        async with database.begin() as connection:
+            await commands.resume(connection, caller, run.id, step=step)
+
+
 async def test_a_cancelling_run_accepts_no_answer(database: Database, caller: Caller, run: Run) -> None:
     wait_id = await insert_question(database, run.id)
     await set_status(database, run.id, S.CANCELLING)
