@@ -18,6 +18,8 @@ _KINDS_WITHOUT_VALUES = frozenset(
 )
 """Errors of minijinja whose message has names of the template and no values."""
 _SYNTAX_KINDS = frozenset(["SyntaxError", "BadEscape"])
+_MAY_GIVE_NOTHING = frozenset(["first", "last"])
+"""Filters without a value for an empty list."""
 _COMBINED = re.compile(r"tried to use (\S+) operator on unsupported types (.+?) and (.+?)(?: \(.*\))?")
 
 Problem = tuple[str, int | None, int | None]
@@ -61,13 +63,23 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
     if message.startswith("panic"):
         return ExpressionError("the template takes more memory than allowed")
     if error.kind == "UndefinedError":
-        message = message if message.startswith("`") else "the value is undefined"
-        message += IF_MISSING
+        message = _undefined_message(message, error, text, lowered)
     elif error.kind == "OutOfFuel":
         message = f"the template takes more than {fuel:,} steps"
     elif error.kind != "Unknown":  # else it is raised by engine/expressions/analysis.py
         message = _operation_message(message, error, text, lowered) or _own_message(message, error, text, lowered)
     return ExpressionError(message, *_error_position(error, text, lowered))
+
+
+def _undefined_message(message: str, error: TemplateError, text: str, lowered: Lowered) -> str:
+    """Name the undefined value, or the filter that gave it."""
+    if message.startswith("`null` "):
+        return "`null` is undefined: null is written `none`"
+    if message.startswith("`"):
+        return message + IF_MISSING
+    span = _error_span(error, text, lowered)
+    name = quoted(text[span.start : span.end]).strip(" |") if span else ""
+    return (f"`{name}` gives no value here" if name in _MAY_GIVE_NOTHING else "the value is undefined") + IF_MISSING
 
 
 def _own_message(message: str, error: TemplateError, text: str, lowered: Lowered) -> str:
