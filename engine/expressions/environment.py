@@ -14,16 +14,16 @@ from minijinja import Environment, TemplateError
 from engine.errors import NotStorable
 from engine.expressions.analysis import NODES, TemplateCode, analyze
 from engine.expressions.errors import ExpressionError, Problem, expression_error, without_values
-from engine.expressions.filters import EXTRA_FILTERS, ORDERING_TESTS
-from engine.expressions.lexer import as_expression, has_code, is_whole_expression
+from engine.expressions.filters import EXTRA_FILTERS, TESTS
+from engine.expressions.lexer import as_expression, empty_expression, has_code, is_whole_expression, position
 from engine.expressions.lowering import Lowered, lower_expression, lower_template, unchanged
 from engine.expressions.ordering import UNDEFINED, compare, present
-from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, TEXT_FILTER, UNDEFINED_NAME
+from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, TEXT_FILTER, UNDEFINED_NAME, WRITTEN_ARGUMENTS
 from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
-from engine.expressions.texts import as_text, operand
+from engine.expressions.texts import argument, as_text, operand, written
 from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
 from engine.types import JSON
-from engine.values.storable import check_storable
+from engine.values.storable import INT_MAX, check_storable
 
 FUEL = 100_000
 """Instructions of one evaluation: a loop of a few ten thousand iterations."""
@@ -77,10 +77,12 @@ def _environment() -> Environment:
     for name, function in EXTRA_FILTERS.items():
         environment.add_filter(name, function)
     environment.add_filter(FILTER, collect)
-    for name, test in ORDERING_TESTS.items():
+    for name, test in TESTS.items():
         environment.add_test(name, test)
     environment.add_filter(PRESENT_FILTER, present)
     environment.add_filter(TEXT_FILTER, operand)
+    environment.add_filter(WRITTEN_ARGUMENTS["format"], argument)
+    environment.add_filter(WRITTEN_ARGUMENTS["join"], written)
     environment.add_global(COMPARE_FUNCTION, compare)
     environment.add_global(UNDEFINED_NAME, UNDEFINED)
     return environment
@@ -99,6 +101,8 @@ def parse(text: str, *, expression: bool) -> TemplateCode:
     Raises:
         ExpressionError: The syntax is wrong.
     """
+    if (empty := empty_expression(text, expression=expression)) is not None:
+        raise ExpressionError("the expression is empty", *position(text, empty))
     try:
         return analyze(text, expression=expression)
     except TemplateError as error:
@@ -143,6 +147,8 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
             _output.size = 0
             _ENVIRONMENT.render_str("{{" + lowered.source + "\n}}", **names)
         result = to_plain(value)
+        if result == INT_MAX and not _ENVIRONMENT.eval_expr(f"({lowered.source}\n) == {INT_MAX}", **names):
+            result = float(INT_MAX)  # minijinja makes INT_MAX of the float 2**63
         if result is not unwrap(value) or not isinstance(result, dict | list):
             # Run data was checked when it entered the run and may be large, so it is not checked
             # again.

@@ -67,7 +67,7 @@ def _placed_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any
     def wrapper(*arguments: Any, **keywords: Any) -> Any:
         place = keywords.pop(PLACE, None)
         if len(arguments) > positional or not keywords.keys() <= options:
-            raise FilterError(name, f"`{name}` takes only {takes}")
+            raise FilterError(name, f"`{name}` takes only {takes}" if takes else f"`{name}` has too many arguments")
         try:
             return function(*arguments, **keywords)
         except OrderingError as error:
@@ -109,9 +109,27 @@ _PLACED: dict[str, Callable[..., Any]] = {
     "groupby": ordering.groupby,
     "unique": ordering.unique,
     "string": texts.string,
+    "upper": texts.upper,
+    "lower": texts.lower,
+    "capitalize": texts.capitalize,
+    "title": texts.title,
+    "trim": texts.trim,
+    "replace": texts.replace,
+    "split": texts.split,
+    "lines": texts.lines,
+    "urlencode": texts.urlencode,
+    "int": texts.integer,
+    "float": texts.decimal,
+    "sum": texts.total,
     "join": texts.join,
 }
-ORDERING_TESTS = {
+
+
+def _is_whole_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+_ORDERING_TESTS = {
     name: ordering.ordering_test(name, operator)
     for operator, names in {
         "<": ("lt", "lessthan", "<"),
@@ -121,6 +139,7 @@ ORDERING_TESTS = {
     }.items()
     for name in names
 }
+TESTS: dict[str, Callable[..., bool]] = {**_ORDERING_TESTS, "integer": _is_whole_number}
 EXTRA_FILTERS = {
     **{name: _placed_filter(name, function) for name, function in _PLACED.items()},
     **{EXTREMES[name]: _placed_filter(name, function) for name, function in _EXTREMES.items()},

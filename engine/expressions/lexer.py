@@ -20,6 +20,7 @@ _TOKEN_OR_SPACE = re.compile(_TOKENS + r"|\s+|.", re.DOTALL)
 _OPENING = re.compile(r"\{\{|\{%|\{#")
 _STRING_OR_BRACE = re.compile(r"['\"{]")
 _END_OF_RAW = re.compile(r"\{%[-+]?\s*endraw\s*[-+]?%\}")
+_EMPTY = re.compile(r"\{\{[-+]?\s*[-+]?\}\}")
 _NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
 
@@ -216,6 +217,17 @@ def _closing(text: str, start: int, closer: str) -> int:
         elif symbol == "}" and depth:
             depth -= 1
     return -1
+
+
+def empty_expression(text: str, *, expression: bool) -> int | None:
+    """Return the index of a `{{ }}` without an expression; None if there is none."""
+    if not _EMPTY.search(text):
+        return None
+    if expression:
+        found = (token.start for token in tokens(text, 0, len(text)) if token.text == "{")
+        return next((start for start in found if _EMPTY.match(text, start)), None)
+    starts = (segment.start - 2 for segment in segments(text) if segment.part is TemplatePart.EXPRESSION)
+    return next((start for start in starts if _EMPTY.match(text, start)), None)
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

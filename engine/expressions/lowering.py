@@ -2,7 +2,8 @@
 
 - `a < b` becomes a call of ordering.compare, because minijinja orders values of every two types.
 - The filters that order (`sort`, `min`, …) learn whether their input is undefined, and their place;
-  so do `join` and `string`.
+  so do the filters that write texts or read numbers.
+- The arguments of the methods `format` and `join` are written by texts.py.
 - An operand of `~` is written as a text by texts.py, as in `{{ … }}`.
 - The path of `selectattr('a.b')` and `rejectattr('a.b')` may be missing at any depth.
 - An item of a list or an object, as in `[a.b]`, must have a value.
@@ -22,7 +23,7 @@ from engine.expressions.lexer import MAX_CACHED, TemplatePart, segments, stateme
 from engine.expressions.parser import ExpressionParser, SourcePart, Span
 
 _AFFECTED = re.compile(
-    r"[<>\[,~]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict|join|string)\b"
+    r"[<>\[,~]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict|join|format|string|upper|lower|title|capitalize|trim|replace|urlencode|split|lines|int|float|sum)\b"
 )
 
 

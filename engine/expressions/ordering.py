@@ -174,13 +174,13 @@ def _contains(container: Any, value: Any) -> bool:
     return _plain(value) in plain if isinstance(plain, list | dict) else False
 
 
-def sort(value: Any, /, *, case_sensitive: bool = False, reverse: bool = False, attribute: str | None = None) -> Any:
-    """Sort a list. Case of texts is ignored unless `case_sensitive`."""
+def sort(value: Any, /, *, case_sensitive: bool = True, reverse: bool = False, attribute: str | None = None) -> Any:
+    """Sort a list. `case_sensitive=false` ignores the case of texts, here and in the other filters."""
     items = _items(value, "sort")
     return _result(value, sorted(items, key=_ordering_key(items, attribute, case_sensitive), reverse=reverse))
 
 
-def dictsort(value: Any, /, *, by: str = "key", case_sensitive: bool = False, reverse: bool = False) -> Any:
+def dictsort(value: Any, /, *, by: str = "key", case_sensitive: bool = True, reverse: bool = False) -> Any:
     """Sort an object by its keys or by its values. Returns pairs."""
     if by not in ("key", "value"):
         raise ValueError("`by` must be 'key' or 'value'")
@@ -194,7 +194,7 @@ def dictsort(value: Any, /, *, by: str = "key", case_sensitive: bool = False, re
 
 
 def groupby(
-    value: Any, /, attribute: str | int | None = None, *, default: Any = UNDEFINED, case_sensitive: bool = False
+    value: Any, /, attribute: str | int | None = None, *, default: Any = UNDEFINED, case_sensitive: bool = True
 ) -> Any:
     """Group the items of a list by an attribute. Returns pairs of its value and the items."""
     if attribute is None:
@@ -225,7 +225,7 @@ def largest(value: Any, /, *, attribute: str | None = None, case_sensitive: bool
     return _result(value, [max(items, key=key)] if items else [])
 
 
-def unique(value: Any, /, *, case_sensitive: bool = False, attribute: str | None = None) -> Any:
+def unique(value: Any, /, *, case_sensitive: bool = True, attribute: str | None = None) -> Any:
     """Remove the items of a list that equal an earlier one. `1` and `true` are not equal."""
     items, key = _items(value, "unique"), _key(attribute, case_sensitive)
     charge_all(items)

@@ -23,8 +23,15 @@ EXTREMES = {"min": "__min__", "max": "__max__"}
 """The filters whose result may be undefined, and the filters that give it in a list."""
 PATH_SELECTORS = frozenset({"selectattr", "rejectattr"})
 ORDERING_FILTERS = frozenset({"sort", "dictsort", "groupby", "unique", *EXTREMES})
-TEXT_FILTERS = frozenset({"join", "string"})
-"""The filters that write values as a text."""
+# fmt: off
+TEXT_FILTERS = frozenset({
+    "capitalize", "float", "int", "join", "lines", "lower", "replace", "split", "string", "sum", "title", "trim",
+    "upper", "urlencode",
+})
+# fmt: on
+"""The filters that write values as a text, or read numbers."""
+WRITTEN_ARGUMENTS = {"format": "__argument__", "join": "__written__"}
+"""The methods of a text that write their arguments, and the filters that prepare an argument."""
 MAX_GUARDED = 24
 """Steps of a path that are guarded. Each step takes one level of the parser of minijinja."""
 _TOKEN = re.compile(
@@ -236,10 +243,7 @@ class ExpressionParser:
     def _as_text(self, node: _Node, first: int) -> list[SourcePart]:
         if not node.plain or (len(node.plain) == 1 and node.plain[0].text.lstrip()[:1] in ("'", '"')):
             return [*node.plain]
-        span = self._span(first)
-        self._places.append((span,))
-        call = SourcePart(f"|{TEXT_FILTER}({len(self._places) - 1})", span.start, True)
-        return [*self._defined(node, span.start), call]
+        return self._placed(node, first, TEXT_FILTER)
 
     def _filtered(self) -> _Node:
         """`a.b | upper`, `a.b is defined`."""
@@ -255,8 +259,9 @@ class ExpressionParser:
         while self._word == ".":
             name += [self._take(), self._take()]
         name_span = Span(self._tokens[self._at - 1].start, self._tokens[self._at - 1].end)
-        arguments = self._items() if self._word == "(" else []
-        if word in ORDERING_FILTERS or word in TEXT_FILTERS:
+        is_text_filter = word in TEXT_FILTERS
+        arguments = self._items(is_literal=is_text_filter) if self._word == "(" else []
+        if word in ORDERING_FILTERS or is_text_filter:
             self._places.append((span, name_span))
             placed = [*self._defined(node, span.start), bar, *self._placed_filter(word, name, arguments)]
             return _node(placed, may_be_missing=word in EXTREMES)
@@ -315,7 +320,7 @@ class ExpressionParser:
         node = self._primary()
         while self._at > before and self._word in (".", "[", "("):
             if self._word == "(":
-                call = self._items()
+                call = self._items(written=self._written_by())
                 node = _Node([*node.plain, *call], [*node.receiver, *call], [*node.receiver, *call], node.steps)
             elif self._word == ".":
                 node = self._step(node, [self._take(), self._take()])
@@ -393,17 +398,26 @@ class ExpressionParser:
         """Let an item of a literal fail if its value is missing."""
         if node.steps == 0 and not node.may_be_missing:
             return node.plain
+        return self._placed(node, first, PRESENT_FILTER)
+
+    def _placed(self, node: _Node, first: int, name: str) -> list[SourcePart]:
+        """Apply a filter of ours that fails if the value is missing."""
         span = self._span(first)
         self._places.append((span,))
-        check = SourcePart(f"|{PRESENT_FILTER}({len(self._places) - 1})", span.start, True)
-        return [*self._defined(node, span.start), check]
+        call = SourcePart(f"|{name}({len(self._places) - 1})", span.start, True)
+        return [*self._defined(node, span.start), call]
 
-    def _items(self) -> list[SourcePart]:
-        """The arguments of a call, with their brackets."""
+    def _written_by(self) -> str:
+        """Return the filter for the arguments of the call that begins here; empty if there is none."""
+        is_method = self._at > 1 and self._words[self._at - 2] == "."
+        return WRITTEN_ARGUMENTS.get(self._words[self._at - 1], "") if is_method else ""
+
+    def _items(self, *, is_literal: bool = False, written: str = "") -> list[SourcePart]:
+        """The arguments of a call, with their brackets. An argument may be missing unless `is_literal`."""
         is_object = self._at > 0 and self._words[self._at - 1] == "dict"
-        return [self._take(), *self._rest("(", is_literal=is_object)]
+        return [self._take(), *self._rest("(", is_literal=is_literal or is_object, written=written)]
 
-    def _rest(self, opening: str, *, is_literal: bool) -> list[SourcePart]:
+    def _rest(self, opening: str, *, is_literal: bool, written: str = "") -> list[SourcePart]:
         """Expressions and what separates them, up to the closing bracket.
 
         In a literal, minijinja makes null of a path whose value is missing. Here it is an error.
@@ -412,7 +426,10 @@ class ExpressionParser:
         while self._word and self._word != _CLOSING[opening]:
             before = self._at
             node = self._expression()
-            pieces += self._present(node, before) if is_literal else node.plain
+            if written and node.plain and self._word != "=":
+                pieces += self._placed(node, before, written)
+            else:
+                pieces += self._present(node, before) if is_literal else node.plain
             if self._at == before:
                 pieces.append(self._take())
         return [*pieces, self._take()] if self._word else pieces

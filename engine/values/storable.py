@@ -55,7 +55,7 @@ def stored_form(value: JSON) -> JSON:
 def _with_whole_numbers(value: JSON) -> JSON:
     kind = type(value)
     if kind is float:
-        return int(value) if _is_whole(value) else value
+        return int(value) if is_whole(value) else value
     if kind is list:
         items = [_with_whole_numbers(item) for item in value]
         return value if all(new is old for new, old in zip(items, value, strict=True)) else items
@@ -65,8 +65,9 @@ def _with_whole_numbers(value: JSON) -> JSON:
     return value
 
 
-def _is_whole(number: float) -> bool:
-    return number.is_integer() and INT_MIN <= number <= INT_MAX
+def is_whole(number: float) -> bool:
+    """Tell whether a number is stored as a whole number."""
+    return number.is_integer() and INT_MIN <= number < -INT_MIN  # INT_MAX as a float is 2**63
 
 
 def _scan(value: JSON) -> tuple[int, bool]:
@@ -100,7 +101,7 @@ def _scan(value: JSON) -> tuple[int, bool]:
             elif kind is float:
                 if not isfinite(item):
                     raise NotStorable(_path((key, place)), f"is {item}, which JSON does not have")
-                has_whole_float = has_whole_float or _is_whole(item)
+                has_whole_float = has_whole_float or is_whole(item)
             elif item is not None and kind is not bool:
                 raise NotStorable(_path((key, place)), f"is a {kind.__name__}, which JSON does not have")
         if size > MAX_SIZE:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.types import JSON
+from engine.values.storable import stored_form
 
 MAX_FORMAT = 200
 """Characters of a format for `datetime_format`."""
@@ -59,10 +60,10 @@ def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: flo
         raise ValueError("the result is out of range: before the year 1 or after the year 9999") from error
 
 
-def datetime_difference(start: JSON, end: JSON) -> dict[str, float]:
+def datetime_difference(start: JSON, end: JSON) -> JSON:
     """Return the time between two timestamps as `{seconds, days}`."""
     difference = parse_timestamp(end) - parse_timestamp(start)
-    return {"seconds": difference.total_seconds(), "days": difference / timedelta(days=1)}
+    return stored_form({"seconds": difference.total_seconds(), "days": difference / timedelta(days=1)})
 
 
 def datetime_format(moment: JSON, format: str, timezone: str = "UTC") -> str:
