@@ -182,7 +182,7 @@ def _number(value: Any, name: str, base: int) -> int | float:
         advice = ": write `(… or 0)` before it to use 0 for null" if value is None else ""
         raise ValueError(f"`{name}` needs a number or a text, not {kind(value)}{advice}")
     elif len(value) > _MAX_DIGITS or not (base != 10 or _NUMBER.fullmatch(value)):
-        raise ValueError("the text is no number")
+        raise ValueError("the text is no number" if value else "the text is empty, so it is no number")
     elif base != 10 or _WHOLE.fullmatch(value):
         found = int(value, base)
     else:

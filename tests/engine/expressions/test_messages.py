@@ -33,7 +33,7 @@ EXPRESSIONS: dict[str, str] = {
     "none | round": "`round` needs a number",
     "range(100001)": "`range` gives at most 100,000 items",
     "[] | first": "`first` gives no value here; if it may be missing",
-    "[] | float": "an argument must be a number, not a list",
+    "[] | float": "`float` needs a number or a text, not a list",
     "1 / 0": "`1 / 0` cannot be calculated",
     "input.a | round('x')": "an argument must be a whole number, not a text",
     "input.l | map('nope')": "there is no such filter",
