@@ -188,6 +188,7 @@ ROWS: dict[str, Row] = {
     "conditional": Row("conditional", {"condition": f"secrets.plain == '{PLAIN[:5]}'"}, "SECRET"),
     "switch": Row("switch", {"cases": [{"port": "a", "condition": "secrets.plain < 'a'"}], "default": "b"}, "SECRET"),
     "human": Row("human", {"prompt": {"text": f"May I use {BOTH}?"}, "expiresS": 3600}, "SECRET"),
+    "wait_event": Row("wait_event", {"key": "{{ secrets.plain }}", "expiresS": 3600}, "SECRET"),
     "delay": Row("delay", {"until": "{{ secrets.plain }}"}, "SECRET"),
     "fail": Row("fail", {"message": BOTH}, "SECRET"),
     "end": Row("end", {"output": {"key": BOTH}}, "SECRET"),

@@ -226,8 +226,8 @@ async def test_an_error_branch_sees_the_whole_error_and_retry_repeats_what_may_p
 
 
 RUN_CODES = set(re.findall(r"\| `([A-Z_]+)` \|", section("spec.md", "Errors").split("A run also fails")[1]))
-NO_ROW = {"SANDBOX", "SUBWORKFLOW", "RECURSION", *RUN_CODES}
-"""Codes of runs, of a process that dies, and of child runs, which other tests make."""
+NO_ROW = {"CALLBACK", "SANDBOX", "SUBWORKFLOW", "RECURSION", *RUN_CODES}
+"""Codes of runs, of a host without keys, of a process that dies, and of child runs, which other tests make."""
 
 
 def test_every_code_of_a_node_has_a_row_for_each_of_its_flags() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from engine.errors import NodeFailure
+from engine.isolation import suspension
 from engine.sdk.node import Output
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
@@ -176,7 +177,7 @@ async def test_every_tool_can_be_offered_to_a_model(tools: Tools) -> None:
     for info in await tools.listed():
         assert info.description and info.origin == "builtin" and info.problem is None
         assert info.name == info.identifier
-        assert check_schema(dict(info.parameters), "") == []
+        assert await suspension.call(check_schema, dict(info.parameters), "") == []
         for name, parameter in info.parameters["properties"].items():
             assert parameter["description"], (info.name, name)
     assert [info.name for info in await tools.listed()] == sorted(tools)

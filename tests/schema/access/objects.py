@@ -37,7 +37,7 @@ FAILING: dict[str, Any] = {
 WAITS = """
 INSERT INTO waits (id, run_id, node_id, visit, lineage, seq, kind, until, child_run_id)
 SELECT 'wait_' || kind || $1, $1, 'ask', 1, 0, 1000, kind, now() + interval '1 day', $2
-FROM unnest(ARRAY['TIMER', 'RUN', 'RETRY']) kind
+FROM unnest(ARRAY['TIMER', 'RUN', 'RETRY', 'EVENT']) kind
 """
 
 
@@ -158,6 +158,8 @@ async def _store_waiting(admin: Context, ids: dict[str, str]) -> None:
     ids["fork"] = made["run"]["id"]
     made = await _make(admin, "retryRun", "run { id }", runId=ids["failed_run"])
     ids["retry"] = made["run"]["id"]
+    made = await _make(admin, "sendEvent", "signal { id }", runId=ids["waiting_run"], name="kept", payload=1)
+    ids["signal"] = made["signal"]["id"]
     pool = admin.database.pool
     await pool.execute(WAITS, ids["waiting_run"], ids["child_run"])
     await pool.execute("UPDATE runs SET parent_id = $2, parent_key = 'k' WHERE id = $1", ids["child_run"], ids["run"])

@@ -43,8 +43,8 @@ OF_ADMINS = frozenset({"ApiKey", "AuditEntry"})
 ID = re.compile(r"\b[a-z]+_[0-9a-z]{26}\b")
 TIMES = re.compile(r'"durationMs": [\d.]+|"estimatedCompletionAt": "[^"]*"')
 """Values that depend on the present time."""
-NOT_AUDITED = frozenset({"createRun", "runWorkflow", "runAdhoc", "testNode", "testTrigger"})
-"""Mutations without an entry in the audit log: the run itself has it, or nothing is changed."""
+NOT_AUDITED = frozenset({"createRun", "runWorkflow", "runAdhoc", "sendEvent", "testNode", "testTrigger"})
+"""Mutations without an entry in the audit log: the run or the event itself has it, or nothing is changed."""
 SENT_VALUES = ("the value of", "a value of the run", "tk_", "an answer")
 """Secrets, tokens, inputs and answers in the calls of mutations begin with these."""
 OF_INSTALLATION = frozenset({"createProject", "workers"})

@@ -84,6 +84,8 @@ async def rows(context: Context, worker: JournalWorker, project: str) -> Rows:
     await pool.execute(
         "UPDATE runs SET retry_of_id = $1, forked_from_id = $2 WHERE id = ANY($3)", run_id, checkpoint_id, started[1:]
     )
+    for number in range(COUNT):
+        await mutate(context, "sendEvent", "signal { id }", runId=run_id, name=f"e{number}", payload=number)
     hook_id = hook["trigger"]["id"]
     await pool.executemany(
         "INSERT INTO trigger_events (id, project_id, trigger_id, dedupe_key, payload, status)"
