@@ -142,7 +142,7 @@ async def test_a_byte_order_mark_and_a_large_body_are_read(hooks: Context) -> No
 
 
 async def test_a_heavy_template_for_the_id_of_a_message_waits_for_a_helper(hooks: Context) -> None:
-    template = "{% for i in range(20) %}{{ range(100000) | sum }}{% endfor %}"
+    template = "{{ range(100000) | sum }}"
     trigger = await new_webhook(hooks, {"dedupe": {"template": template}})
     statuses = [(await post(hooks, trigger["webhookUrl"])).body["status"] for _ in range(2)]  # type: ignore[index, call-overload]
     assert statuses == ["FIRED", "DUPLICATE"]
