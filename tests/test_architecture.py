@@ -158,3 +158,11 @@ def test_each_class_name_exists_once_in_the_repository() -> None:
             if isinstance(node, ast.ClassDef):
                 places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert {name: lines for name, lines in places.items() if len(lines) > 1} == {}
+
+
+def test_lock_files_have_no_addresses() -> None:
+    tops = ("clients", "deploy", "tests", "web")
+    found = [file for top in tops for name in ("*.lock", "package-lock.json") for file in (ROOT / top).rglob(name)]
+    locks = [ROOT / "requirements.lock", *(file for file in found if "node_modules" not in file.parts)]
+    assert len(locks) >= 7
+    assert [file for file in locks if "://" in file.read_text("utf-8")] == []
