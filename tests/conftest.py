@@ -20,6 +20,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
+from tests.frozen_garbage import frozen_garbage
 from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
 from tests.peers.http import Peer, http_peer
 
@@ -123,6 +124,13 @@ def project() -> str:
 @pytest.fixture
 def caller(project: str) -> Caller:
     return Caller("tester", {project: Role.ADMIN}, may_create_projects=True)
+
+
+@pytest.fixture
+def measured_cpu() -> Iterator[None]:
+    """For tests that measure CPU time: a full collection of what others have left may take a second."""
+    with frozen_garbage():
+        yield
 
 
 @pytest.fixture
