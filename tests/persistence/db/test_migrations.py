@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from persistence.db.database import Database
 from persistence.db.migrate import NEWEST
 from persistence.db.tables import metadata
-from persistence.db.trigger_tables import triggers as triggers  # adds its tables to the metadata
+from persistence.db.tables import triggers as triggers  # adds its tables to the metadata
 
 
 def _differences(connection: Connection) -> list[object]:
