@@ -263,8 +263,9 @@ class Settings(BaseSettings):
         30,
         gt=0,
         description="Time after the end of a run at which its events, checkpoints and node data are deleted. The run and "
-        "its output stay, with `historyExpiredAt` in the API. Events of triggers are deleted at the same age. `never` "
-        "keeps them. Reduce it if the database grows too large.",
+        "its output stay, with `historyExpiredAt` in the API. Runs of one time are deleted together, so it may be "
+        "a tenth later. Events of triggers are deleted at the same age. `never` keeps them. Reduce it if the database "
+        "grows too large.",
     )
     retention_runs_days: Annotated[float | None, NEVER] = Field(
         None,

@@ -26,7 +26,6 @@ from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
 _numbers = itertools.count()
-_STORE_BYTES = 4 << 30
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,16 +49,10 @@ def open_folder() -> Iterator[Path]:
 def embedded() -> Iterator[tuple[str, str]]:
     """(database URL, Redis URL) of the servers of this test process."""
     # Postgres runs as an unprivileged user, who must be able to enter this folder.
-    with tempfile.TemporaryDirectory(prefix="treadle-test-", dir=_memory()) as folder:
+    with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
         os.chmod(folder, 0o711)
         with servers(Path(folder), durable=False) as urls:
             yield urls
-
-
-def _memory() -> str | None:
-    """A folder in memory if one has room: each test copies a database there in a third of the time."""
-    shared = Path("/dev/shm")
-    return str(shared) if shared.is_dir() and shutil.disk_usage(shared).free >= _STORE_BYTES else None
 
 
 @pytest.fixture(scope="session")

@@ -33,11 +33,13 @@ SPEC = {
 DEADLINES = Deadlines(pausing=timedelta(minutes=1), cancelling=timedelta(seconds=10), idle=timedelta(days=30))
 
 
-async def accept_run(database: Database, caller: Caller, project: str, *, start: bool = True) -> CommandResult:
+async def accept_run(
+    database: Database, caller: Caller, project: str, *, start: bool = True, id: str | None = None
+) -> CommandResult:
     """Insert a run of SPEC with its event 1, PENDING unless `start`."""
     async with database.begin() as connection:
         version = await versions.ensure_adhoc(connection, caller, project, Content(SPEC, "hash-of-spec"))
-        new = NewRun(project, None, version.id, {"n": 1}, start=start)
+        new = NewRun(project, None, version.id, {"n": 1}, start=start, id=id)
         return await create.accept(connection, caller, new)
 
 

@@ -37,6 +37,7 @@ from engine.time_zones import describe
 from engine.tools.catalog import open_tools
 from engine.tools.sql import sql_tools
 from persistence.db.migrate import NEWEST, revision
+from persistence.db.online_steps import interrupted_until
 from persistence.secrets.key_source import KeySource
 from persistence.sql_databases import find_role_problems
 from web.site import DIST
@@ -149,13 +150,22 @@ async def _database(settings: Settings) -> CheckResult:
             return False, f"{location}, version {version}, {problem}"
         current = await revision(settings.database_url) or ""
         if current < NEWEST:
-            return False, f"{location} (version {version}) lacks migrations: run `treadle migrate`"
+            return (
+                False,
+                f"{location} (version {version}) lacks migrations: run `treadle migrate`{await _limit(settings)}",
+            )
         if current > NEWEST:
             note = f"migrated by a newer Treadle (to {current}; this one knows {NEWEST}): upgrade this host, too"
             return True, f"{location}, version {version}, {note}"
     except StoreError as error:
         return False, str(error)
     return True, f"{location}, version {version}, migrated"
+
+
+async def _limit(settings: Settings) -> str:
+    """Say that an interrupted migration has left a limit, if it has."""
+    until = await interrupted_until(str(settings.database_url))
+    return f", which was interrupted: without it no run is accepted from {until:%Y-%m-%d} on" if until else ""
 
 
 async def _redis(settings: Settings) -> CheckResult:

@@ -7,10 +7,13 @@ Modules:
     ids: TypeIDs: making and parsing them.
     migrate: Applies the migrations.
     outage: `Outage`, logs the begin and the end of a store's outage.
+    online_steps: `prepare`, what a migration does before its transaction.
     pagination: Keyset pagination and cursors.
+    partitions: The partitions of the tables of histories.
     response_budget: `ResponseBudget`, how many objects and bytes one response may have.
     sql_messages: Own sentences for the errors of the databases that tools query.
     pool_metrics: Shows the connections of the pools in the metrics.
-    tables: All tables, as SQLAlchemy Core.
+    tables: All tables but those of triggers, as SQLAlchemy Core.
+    trigger_tables: The tables of triggers.
     transient: Classifies errors and retries the transient ones.
 """

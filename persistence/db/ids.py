@@ -3,12 +3,15 @@
 A TypeID is a prefix that names the type, and a UUIDv7 (RFC 9562) that sorts by creation time.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from typeid import TypeID
 from typeid.core.errors import TypeIDException
 from uuid_utils import UUID
+
+_LAST_MS = 253_402_300_799_999
+"""The last millisecond that a datetime can have."""
 
 
 class Prefix(StrEnum):
@@ -42,6 +45,17 @@ def first_id(prefix: str, moment: datetime, later_s: float = 0) -> str:
     """
     milliseconds = min(max(int((moment.timestamp() + later_s) * 1000), 0), 2**48 - 1)
     return str(TypeID.from_uuid(UUID(int=milliseconds << 80), prefix))
+
+
+def moment_of(id: str) -> datetime:
+    """Return the moment at which an id, or a text that begins with one, was made.
+
+    An id of a wrong clock can be of a year that Python has not. It is the last moment then.
+    """
+    prefix, _, suffix = id.partition("_")
+    # A TypeID has 26 characters after its prefix, and a UUIDv7 begins with 48 bits of milliseconds.
+    milliseconds = TypeID.from_string(f"{prefix}_{suffix[:26]}").uuid.int >> 80
+    return datetime.fromtimestamp(min(milliseconds, _LAST_MS) / 1000, UTC)
 
 
 def prefix_of(id: str) -> Prefix | None:

@@ -11,6 +11,7 @@ import asyncpg
 from sqlalchemy import Connection, text
 
 from persistence.db.database import create_engine, dsn
+from persistence.db.online_steps import prepare, undo
 
 _LOCK = 7_233_150_418
 """Key of the advisory lock: any number that no other code uses in this database."""
@@ -42,6 +43,15 @@ async def migrate(url: str) -> None:
         )
     if current == NEWEST:
         return
+    try:
+        await prepare(url, _LOCK)
+        await _apply(url)
+    except BaseException:
+        await undo(url)
+        raise
+
+
+async def _apply(url: str) -> None:
     engine = create_engine(url)
     try:
         async with engine.begin() as connection:

@@ -190,7 +190,9 @@ def checkpoint_rows() -> Select[tuple[object, ...]]:
     columns = [table[name] for name in Checkpoint.__slots__ if name in table]
     size = (func.octet_length(table.data) + func.coalesce(func.octet_length(table.steps), 0)).label("size_bytes")
     # Only a row with steps needs it. A join would be planned for all rows.
-    next_before = select(parent.next_nodes).where(parent.id == table.parent_id).scalar_subquery()
+    next_before = (
+        select(parent.next_nodes).where(parent.run_id == table.run_id, parent.id == table.parent_id).scalar_subquery()
+    )
     needed = case((table.steps.is_not(None), next_before)).label("next_before")
     return select(*columns, size, table.steps, needed)
 

@@ -1,7 +1,8 @@
 """Deletes old data in small batches: history and rows of ended runs, events of triggers, keys.
 
 Each batch is one statement: a crash leaves each run whole, pruned or not. A reader of deleted
-events gets `feed.Expired`, and `Run.history_expired_at` is set. Used by every worker, from time to time.
+events gets `feed.Expired`, and `Run.history_expired_at` is set. Rows in partitions that are about to be
+dropped as a whole are left (`partitioning.drop_expired`). Used by every worker, from time to time.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -10,10 +11,14 @@ import asyncpg
 
 from engine.states import FINISHED, TERMINAL, NodeStatus, sql_list
 from persistence.db.ids import Prefix, first_id
+from persistence.db.partitions import PARTITIONED
+from persistence.maintenance.partitioning import drop_expired, expired_partitions, whole_partitions_before
 
 BATCH = 100
 ITEMS = 100
 """Factor on the size of a batch for the items of maps: their rows are small and many."""
+ALIGNED_DAYS = 1.0
+"""The least days of retention with which histories are deleted partition by partition."""
 KEY_HOURS = 24
 """How long an idempotency key returns the run of its first call."""
 
@@ -21,9 +26,13 @@ KEY_HOURS = 24
 async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
     """Delete events, checkpoints and node data of runs that ended more than `days` ago.
 
-    Return the number of runs.
+    Rows in partitions that have expired as a whole stay until `drop_partitions`. Return the number of
+    runs.
     """
-    return int(await pool.fetchval(_HISTORY, days, batch))
+    before = await _moment_before(pool, days)
+    dropped = [await expired_partitions(pool, table, before) for table in PARTITIONED]
+    ranges = [[getattr(one, bound) for one in of_table] for of_table in dropped for bound in ("first", "end")]
+    return int(await pool.fetchval(_HISTORY, await _limit(pool, before, days), batch, *ranges))
 
 
 async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
@@ -31,7 +40,31 @@ async def prune_runs(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int
 
     Return the number of runs.
     """
-    return int(await pool.fetchval(_RUNS, days, batch))
+    before = await _moment_before(pool, days)
+    return int(await pool.fetchval(_RUNS, await _limit(pool, before, days), batch))
+
+
+async def drop_partitions(pool: asyncpg.Pool, days: float) -> list[str]:
+    """Drop the partitions all of whose runs have expired. Return their names.
+
+    `prune_history` with the same days has marked the runs before.
+    """
+    return await drop_expired(pool, await _moment_before(pool, days))
+
+
+async def _moment_before(pool: asyncpg.Pool, days: float) -> datetime:
+    """Return the moment so many days ago, by the clock of Postgres."""
+    moment: datetime = await pool.fetchval("SELECT now() - make_interval(secs => $1 * 86400)", days)
+    return moment
+
+
+async def _limit(pool: asyncpg.Pool, before: datetime, days: float) -> datetime:
+    """Return the moment before which runs must have ended.
+
+    Below ALIGNED_DAYS of retention, rows are deleted one by one as soon as they expire. Otherwise they
+    wait until their whole partition has expired.
+    """
+    return before if days < ALIGNED_DAYS else await whole_partitions_before(pool, before)
 
 
 async def prune_items(pool: asyncpg.Pool, batch: int = BATCH) -> int:
@@ -72,13 +105,20 @@ async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
 
 
 _OLD = """
-    SELECT id FROM runs WHERE finished_at < now() - make_interval(secs => $1 * 86400) {which}
+    SELECT id FROM runs WHERE finished_at < $1 {which}
     ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 """
-_PARTS = ("events", "checkpoints", "pending_writes", "node_states", "node_outputs", "waits", "map_items")
+_PARTS = ("pending_writes", "node_states", "waits", "map_items")
+_DELETE = ", d_{part} AS (DELETE FROM {part} p USING old WHERE p.run_id = old.id{unless})"
+_UNLESS_DROPPED = """ AND NOT EXISTS (
+    SELECT FROM unnest(${first}::text[], ${end}::text[]) AS x(first, "end") WHERE old.id >= x.first AND old.id < x."end")"""
 _HISTORY = (
     f"WITH old AS ({_OLD.format(which='AND pruned_at IS NULL')})"
-    + "".join(f", d_{part} AS (DELETE FROM {part} p USING old WHERE p.run_id = old.id)" for part in _PARTS)
+    + "".join(_DELETE.format(part=part, unless="") for part in _PARTS)
+    + "".join(
+        _DELETE.format(part=part, unless=_UNLESS_DROPPED.format(first=first, end=first + 1))
+        for part, first in zip(PARTITIONED, (3, 5, 7), strict=True)
+    )
     + """, marked AS (UPDATE runs r SET pruned_at = now() FROM old WHERE r.id = old.id RETURNING r.id)
 SELECT count(*) FROM marked"""
 )

@@ -103,7 +103,7 @@ async def test_one_project_leaves_a_tenth_of_a_worker_to_the_others(
         other = await accept_spec(database, both, theirs, SPEC)
         runner.poll()
         assert (await ended(database, other))["status"] == "COMPLETED"
-        assert len(runner.tasks) == 9
+        await eventually(lambda: _is(len(runner.tasks) == 9))
         gated.release.set()
         for run_id in stuck:
             assert (await ended(database, run_id))["status"] == "COMPLETED"

@@ -18,4 +18,5 @@ Modules:
     0015_audit_log: The audit log, and the trigger that protects it.
     0016_answerers: Who may answer a question of a run.
     0017_signals: Events that are sent to runs, and the waits for them.
+    0018_partitions_of_histories: Partitions of events, outputs and checkpoints.
 """

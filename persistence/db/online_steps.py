@@ -1,0 +1,104 @@
+"""What a migration does before its transaction, while the older release goes on working.
+
+A table that becomes a partition must be known to have only rows of its range. Postgres reads the
+whole table for that. Here it does so without blocking readers or writers, and the migration itself
+(0018) only changes the catalog. Each table passes three states, and each arrow is one statement:
+
+    plain -> constraint not validated -> constraint validated -> partitioned (by the migration)
+
+A process that dies at any point leaves one of them, and the next `migrate` continues from there.
+The older release works in all of them until WIDTH has passed. Used by `migrate` and `treadle doctor`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+
+from persistence.db.database import dsn
+from persistence.db.ids import Prefix, first_id, moment_of
+from persistence.db.partitions import PARTITIONED
+
+WIDTH = timedelta(days=30)
+"""How long runs are accepted after an interrupted migration that nobody repeats. Until this time has
+passed, the rows of an upgraded database are deleted one by one, as before."""
+LEAST_AHEAD = timedelta(days=7)
+"""The least time until the end of the range with which a migration continues."""
+
+
+async def prepare(url: str, lock: int) -> None:
+    """Add and validate the constraints that migration 0018 needs. Nothing if they are there.
+
+    Args:
+        url: The database.
+        lock: The key of the advisory lock of migrations.
+    """
+    connection = await asyncpg.connect(dsn(url))
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", lock)
+        for table in PARTITIONED:
+            if await connection.fetchval(_IS_PLAIN, table):
+                await _prepare(connection, table)
+    finally:
+        await connection.close()
+
+
+async def undo(url: str) -> None:
+    """Remove the constraints, because the migration has failed."""
+    connection = await asyncpg.connect(dsn(url))
+    try:
+        for table in PARTITIONED:
+            if await connection.fetchval(_IS_PLAIN, table):
+                await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_before")
+    finally:
+        await connection.close()
+
+
+async def interrupted_until(url: str) -> datetime | None:
+    """Return when runs are refused because a migration was interrupted, or None if none was."""
+    connection = await asyncpg.connect(dsn(url), timeout=60)
+    try:
+        rows = await connection.fetch(_CONSTRAINTS, [f"{table}_before" for table in PARTITIONED])
+    finally:
+        await connection.close(timeout=60)
+    return min((moment_of(_end(row)) for row in rows), default=None)
+
+
+def end_of_range(now: datetime, last_id: str | None) -> str:
+    """Return the end of the range of run ids of a table as it was before the migration.
+
+    It is the first midnight after WIDTH, or after the last id if the clock of a host was wrong.
+    """
+    day = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    end = first_id(Prefix.RUN, day + WIDTH + timedelta(days=1))
+    return end if last_id is None or last_id < end else f"{last_id}0"
+
+
+async def _prepare(connection: asyncpg.Connection, table: str) -> None:
+    now: datetime = await connection.fetchval("SELECT now()")
+    last: str | None = await connection.fetchval(f"SELECT max(run_id) FROM {table}")
+    name, constraint = f"{table}_before", await connection.fetchrow(_CONSTRAINT, table, f"{table}_before")
+    if constraint is not None and _end(constraint) < first_id(Prefix.RUN, now + LEAST_AHEAD):
+        await connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        constraint = None
+    if constraint is None:
+        check = f"CHECK (run_id < '{end_of_range(now, last)}') NOT VALID"
+        await connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {check}")
+    if constraint is None or not constraint["convalidated"]:
+        # This statement reads the table. It blocks neither readers nor writers.
+        await connection.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+
+
+def _end(constraint: Any) -> str:
+    return str(constraint["definition"].split("'")[1])
+
+
+_IS_PLAIN = "SELECT relkind = 'r' FROM pg_class WHERE oid = to_regclass($1)"
+_CONSTRAINTS = """
+SELECT convalidated, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+WHERE conname = ANY($1) AND contype = 'c' AND connamespace = current_schema()::regnamespace
+"""
+_CONSTRAINT = """
+SELECT convalidated, pg_get_constraintdef(oid) AS definition FROM pg_constraint
+WHERE conrelid = to_regclass($1) AND conname = $2
+"""
