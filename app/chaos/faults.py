@@ -6,6 +6,7 @@ restart.
 """
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -220,9 +221,12 @@ FAULTS: tuple[Fault, ...] = (
 
 
 def schedule(rng: Random) -> Iterator[tuple[float, Fault, Random]]:
-    """Yield (pause before the fault in seconds, fault, random source of the fault), endlessly."""
-    while True:
-        faults = list(FAULTS)
+    """Yield (pause before the fault in seconds, fault, random source of the fault), endlessly.
+
+    The first round has each fault once, so that a short run has them all.
+    """
+    for round_ in itertools.count():
+        faults = list(FAULTS if round_ else dict.fromkeys(FAULTS))
         rng.shuffle(faults)
         for fault in faults:
             yield rng.uniform(*PAUSE_S), fault, Random(rng.getrandbits(64))

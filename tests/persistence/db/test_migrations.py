@@ -10,7 +10,6 @@ from persistence.db.database import Database
 from persistence.db.migrate import NEWEST
 from persistence.db.partitions import PARTITIONED
 from persistence.db.tables import metadata
-from persistence.db.trigger_tables import triggers as triggers  # adds its tables to the metadata
 
 
 def _is_no_partition(name: str | None, type: str, _: object) -> bool:
