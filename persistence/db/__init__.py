@@ -13,7 +13,6 @@ Modules:
     response_budget: `ResponseBudget`, how many objects and bytes one response may have.
     sql_messages: Own sentences for the errors of the databases that tools query.
     pool_metrics: Shows the connections of the pools in the metrics.
-    tables: All tables but those of triggers, as SQLAlchemy Core.
-    trigger_tables: The tables of triggers.
+    tables: All tables, as SQLAlchemy Core.
     transient: Classifies errors and retries the transient ones.
 """

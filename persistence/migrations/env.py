@@ -12,7 +12,6 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from persistence.db.tables import metadata
-from persistence.db.trigger_tables import triggers as triggers  # adds its tables to the metadata
 
 
 def _migrate(connection: Connection) -> None:

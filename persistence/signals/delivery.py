@@ -17,8 +17,7 @@ from engine.problems import FieldProblem
 from engine.states import TERMINAL, RunStatus, SignalStatus, WaitKind
 from engine.types import JSON
 from persistence.caller import Caller
-from persistence.db.tables import runs, waits
-from persistence.db.trigger_tables import signals
+from persistence.db.tables import runs, signals, waits
 from persistence.problems import Conflict, Gone, Invalid, InvalidState
 from persistence.runs.commands import queue_columns
 from persistence.runs.run import CommandResult, Run, run_of

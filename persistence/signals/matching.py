@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import SignalStatus
 from engine.values.json_schema import check_inputs
 from persistence.db.database import Database
-from persistence.db.tables import runs, waits
-from persistence.db.trigger_tables import signals
+from persistence.db.tables import runs, signals, waits
 from persistence.runs.run import CommandResult, run_of
 from persistence.runs.transition import for_no_key_update
 from persistence.runs.waits import is_open

@@ -14,8 +14,8 @@ from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, make_page
+from persistence.db.tables import signals as table
 from persistence.db.tables import waits
-from persistence.db.trigger_tables import signals as table
 from persistence.problems import Conflict
 
 KEEP_EVENTS = timedelta(days=7)

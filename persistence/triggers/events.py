@@ -19,7 +19,7 @@ from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
-from persistence.db.trigger_tables import trigger_events as table
+from persistence.db.tables import trigger_events as table
 from persistence.events.run_transition import RunTransition
 from persistence.runs import create
 from persistence.runs.create import NewRun

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
-from persistence.db.trigger_tables import pending_firings as table
+from persistence.db.tables import pending_firings as table
 from persistence.triggers.preparation import LeftOut
 from persistence.triggers.trigger import COLUMNS
 

@@ -17,7 +17,7 @@ from engine.types import JSON
 from persistence.caller import Caller, Role
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
-from persistence.db.trigger_tables import triggers
+from persistence.db.tables import triggers
 from persistence.problems import Conflict, NotFound
 from persistence.workflows import workflows
 

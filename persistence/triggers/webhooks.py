@@ -19,8 +19,8 @@ from engine.triggers.webhook import HIDDEN_HEADERS, SignatureVerdict, WebhookMes
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
-from persistence.db.trigger_tables import triggers
-from persistence.db.trigger_tables import webhook_deliveries as table
+from persistence.db.tables import triggers
+from persistence.db.tables import webhook_deliveries as table
 from persistence.problems import NotFound
 from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
 

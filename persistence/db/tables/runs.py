@@ -1,10 +1,4 @@
-"""Every table but those of triggers (`trigger_tables`), as SQLAlchemy Core.
-
-Rows of a run belong to its project through `runs`; other rows have a `project_id`.
-
-JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`.
-The predicates of the indexes are the ones in the migrations, which are the source of the schema.
-"""
+"""The tables of runs."""
 
 from sqlalchemy import (
     ARRAY,
@@ -12,119 +6,27 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    DateTime,
     Double,
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
-    UniqueConstraint,
     func,
     text,
 )
 
 from engine.states import LEASED, TERMINAL, WITH_DEADLINE, WITH_TIMEOUT, RunStatus, sql_list
+from persistence.db.tables.base import Id, Moment, metadata, project_column, run_column
 
 _STOPPING = sql_list(TERMINAL | {RunStatus.CANCELLING})
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-Id = Text(collation="C")
-"""A TypeID. Collation C compares byte by byte, so ids sort by creation time."""
-Moment = DateTime(timezone=True)
-
-
-def _project() -> Column[str]:
-    return Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False)
-
-
-def _run() -> Column[str]:
-    return Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-
-
-def _run_of_history() -> Column[str]:
-    """Make the column of a table of many rows, which the trigger `delete_history` deletes with the run.
-
-    It has no foreign key, which would cost each insert a query. So a writer must have locked the run,
-    or inserted it, in the same transaction.
-    """
-    return Column("run_id", Id, primary_key=True)
-
-
-projects = Table(
-    "projects",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-)
-
-workflows = Table(
-    "workflows",
-    metadata,
-    Column("id", Id, primary_key=True),
-    _project(),
-    Column("name", Text, nullable=False),
-    Column("description", Text, nullable=False, server_default=""),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("updated_at", Moment, nullable=False, server_default=func.now()),
-    Index("ix_workflows_project_id_id", "project_id", "id"),
-)
-
-drafts = Table(
-    "drafts",
-    metadata,
-    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE"), primary_key=True),
-    _project(),
-    Column("spec", JSON, nullable=False),
-    Column("spec_hash", Text, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("updated_at", Moment, nullable=False, server_default=func.now()),
-    Column("updated_by", Text, nullable=False),
-)
-
-versions = Table(
-    "versions",
-    metadata,
-    Column("id", Id, primary_key=True),
-    _project(),
-    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE")),
-    Column("number", Integer, nullable=False),
-    Column("spec", JSON, nullable=False),
-    Column("spec_hash", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("created_by", Text, nullable=False),
-    Column("published_at", Moment),
-    # The revision of the draft whose layout and labels the spec has. Nothing else in it changes.
-    Column("layout_revision", Integer),
-    UniqueConstraint("workflow_id", "spec_hash"),
-    UniqueConstraint("workflow_id", "number"),
-    Index("uq_versions_published", "workflow_id", unique=True, postgresql_where=text("status = 'PUBLISHED'")),
-    Index(
-        "uq_versions_adhoc",
-        "project_id",
-        "spec_hash",
-        unique=True,
-        postgresql_where=text("workflow_id IS NULL"),
-    ),
-)
 
 runs = Table(
     "runs",
     metadata,
     Column("id", Id, primary_key=True),
-    _project(),
+    project_column(),
     Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE")),
     Column("version_id", Id, ForeignKey("versions.id", ondelete="CASCADE"), nullable=False),
     Column("source", Text, nullable=False),
@@ -250,91 +152,6 @@ runs = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
-events = Table(
-    "events",
-    metadata,
-    _run_of_history(),
-    Column("seq", Integer, primary_key=True),
-    Column("type", Text, nullable=False),
-    Column("at", Moment, nullable=False, server_default=func.now()),
-    Column("node_id", Text),
-    Column("body", JSON, nullable=False),
-    postgresql_partition_by="RANGE (run_id)",
-)
-
-node_states = Table(
-    "node_states",
-    metadata,
-    _run_of_history(),
-    Column("node_id", Text, primary_key=True),
-    Column("status", Text, nullable=False),
-    Column("visits", Integer, nullable=False),
-    Column("attempt", SmallInteger, nullable=False),
-    Column("progress", Double, nullable=False),
-    Column("message", Text),
-    Column("partial_output", Text),
-    Column("error", JSON),
-    Column("usage", JSON),
-    Column("thinking", Text),
-    Column("finish_reason", Text),
-    Column("started_at", Moment),
-    Column("completed_at", Moment),
-    # The port by which the node left, and its taken edges where port and visits do not imply them.
-    Column("port", Text),
-    Column("edges", JSON),
-    Column("seq", Integer, nullable=False),
-    Column("output_seq", Integer),
-    postgresql_with={"fillfactor": "90"},
-)
-
-node_outputs = Table(
-    "node_outputs",
-    metadata,
-    _run_of_history(),
-    Column("seq", Integer, primary_key=True),
-    Column("node_id", Text, nullable=False),
-    Column("visit", Integer, nullable=False),
-    Column("lineage", Integer, nullable=False, server_default="0"),
-    Column("input", JSON),
-    Column("output", JSON),
-    # The seq of the rewind that superseded this row. At any event before it, the row was valid.
-    Column("superseded_seq", Integer),
-    postgresql_partition_by="RANGE (run_id)",
-)
-
-checkpoints = Table(
-    "checkpoints",
-    metadata,
-    _run_of_history(),
-    Column("seq", Integer, primary_key=True),
-    # Each partition has a unique index of it.
-    Column("id", Id, nullable=False),
-    Column("parent_id", Id),
-    Column("step", Integer, nullable=False),
-    Column("lineage", Integer, nullable=False, server_default="0"),
-    # The changes since the parent, or the whole state if `is_full`, as msgpack: see
-    # checkpoints/codec.py.
-    Column("is_full", Boolean, nullable=False),
-    Column("data", LargeBinary, nullable=False),
-    Column("next_nodes", JSON, nullable=False),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("superseded_seq", Integer),
-    # The visits of its stretch before the last one, as msgpack: see events/steps.py.
-    Column("steps", LargeBinary),
-    postgresql_partition_by="RANGE (run_id)",
-)
-
-pending_writes = Table(
-    "pending_writes",
-    metadata,
-    _run(),
-    Column("checkpoint_id", Id, primary_key=True),
-    Column("task_id", Text, primary_key=True),
-    Column("idx", Integer, primary_key=True),
-    Column("channel", Text, nullable=False),
-    Column("value", LargeBinary, nullable=False),
-)
-
 # Waits of runs: timers, questions, child runs and backoffs before a retry. A wait is open until it is settled or superseded.
 waits = Table(
     "waits",
@@ -389,7 +206,7 @@ waits = Table(
 map_items = Table(
     "map_items",
     metadata,
-    _run(),
+    run_column(),
     Column("lineage", Integer, primary_key=True),
     Column("node_id", Text, primary_key=True),
     Column("visit", Integer, primary_key=True),
@@ -399,81 +216,6 @@ map_items = Table(
     Column("digest", BigInteger, nullable=False),
     Column("output", JSON),
     Column("error", JSON),
-)
-
-# Values are AES-GCM ciphertexts, nonce first, encrypted with the key `key_id`. Only node calls see
-# the plain text.
-secrets = Table(
-    "secrets",
-    metadata,
-    Column("id", Id, primary_key=True),
-    _project(),
-    Column("name", Text, nullable=False),
-    Column("value", LargeBinary, nullable=False),
-    Column("key_id", Text, nullable=False),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("updated_at", Moment, nullable=False, server_default=func.now()),
-    Column("updated_by", Text, nullable=False),
-    Column("last_used_at", Moment),
-    UniqueConstraint("project_id", "name"),
-)
-
-# API keys. Only the SHA-256 hash of a key is stored.
-api_keys = Table(
-    "api_keys",
-    metadata,
-    Column("id", Id, primary_key=True),
-    _project(),
-    Column("name", Text, nullable=False),
-    # The first characters of the key, to tell keys apart.
-    Column("prefix", Text, nullable=False),
-    Column("hash", LargeBinary, nullable=False, unique=True),
-    Column("role", Text, nullable=False),
-    Column("created_by", Text, nullable=False),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("expires_at", Moment),
-    Column("last_used_at", Moment),
-    Column("revoked_at", Moment),
-    Index("ix_api_keys_project_id", "project_id"),
-)
-
-# Who changed what. A trigger refuses to change or delete rows, so they refer to nothing.
-audit_log = Table(
-    "audit_log",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("project_id", Id, nullable=False),
-    Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
-    Column("subject", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("resource_id", Id),
-    Column("address", Text),
-    Column("before", JSON(none_as_null=True)),
-    Column("after", JSON(none_as_null=True)),
-    Index("ix_audit_log_project_id_id", "project_id", "id"),
-    Index("ix_audit_log_resource_id_id", "resource_id", "id"),
-)
-
-# Worker processes. Each one holds the advisory lock `lock_key` while it lives.
-workers = Table(
-    "workers",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("lock_key", BigInteger, nullable=False, unique=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("started_at", Moment, nullable=False, server_default=func.now()),
-    Column("seen_at", Moment, nullable=False, server_default=func.now()),
-)
-
-# The last signs of life of workers whose locks nobody else can see, as behind a pooler.
-worker_heartbeats = Table(
-    "worker_heartbeats",
-    metadata,
-    Column("worker_id", Text, primary_key=True),
-    Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
-    Column("seen_at", Moment, nullable=False, server_default=func.now()),
 )
 
 idempotency_keys = Table(

@@ -1,19 +1,14 @@
-"""The tables of triggers. They belong to the metadata of `tables`; docs/triggers.md has the states."""
+"""The tables of triggers; docs/triggers.md has the states."""
 
 from sqlalchemy import ARRAY, JSON, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, Table, Text, func, text
 
-from persistence.db.tables import Id, Moment, metadata
-
-
-def _project() -> Column[str]:
-    return Column("project_id", Id, ForeignKey("projects.id", ondelete="CASCADE"), nullable=False)
-
+from persistence.db.tables.base import Id, Moment, metadata, project_column
 
 triggers = Table(
     "triggers",
     metadata,
     Column("id", Id, primary_key=True),
-    _project(),
+    project_column(),
     Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -65,7 +60,7 @@ trigger_events = Table(
     "trigger_events",
     metadata,
     Column("id", Id, primary_key=True),
-    _project(),
+    project_column(),
     Column("trigger_id", Id, ForeignKey("triggers.id", ondelete="CASCADE"), nullable=False),
     Column("dedupe_key", Text, nullable=False),
     Column("payload", JSON, nullable=False),
@@ -95,46 +90,12 @@ pending_firings = Table(
     Index("ix_pending_firings_fire_at", "fire_at"),
 )
 
-# Events that were sent to runs: to a run (`run_id`), to the runs of a workflow with a key, or to the
-# callback address of a visit (`node_id`, `visit`). KEPT ones wait for a run.
-signals = Table(
-    "signals",
-    metadata,
-    Column("id", Id, primary_key=True),
-    _project(),
-    Column("run_id", Id, ForeignKey("runs.id", ondelete="CASCADE")),
-    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE")),
-    Column("name", Text, nullable=False),
-    Column("key", Text),
-    Column("node_id", Text),
-    Column("visit", Integer),
-    Column("payload", JSON, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("error", Text),
-    Column("sent_by", Text, nullable=False),
-    Column("idempotency_key", Text),
-    Column("arguments_hash", Text, nullable=False),
-    Column("created_at", Moment, nullable=False, server_default=func.now()),
-    Column("expires_at", Moment),
-    Index("ix_signals_run_id_id", "run_id", "id", postgresql_where=text("run_id IS NOT NULL")),
-    Index("ix_signals_workflow_id_key", "workflow_id", "key", "name", postgresql_where=text("workflow_id IS NOT NULL")),
-    Index("ix_signals_kept", "id", postgresql_where=text("status = 'KEPT'")),
-    Index("ix_signals_project_id", "project_id"),
-    Index(
-        "uq_signals_project_id_idempotency_key",
-        "project_id",
-        "idempotency_key",
-        unique=True,
-        postgresql_where=text("idempotency_key IS NOT NULL"),
-    ),
-)
-
 # The requests to webhooks, each stored before it is parsed. `headers` are without credentials.
 webhook_deliveries = Table(
     "webhook_deliveries",
     metadata,
     Column("id", Id, primary_key=True),
-    _project(),
+    project_column(),
     Column("trigger_id", Id, ForeignKey("triggers.id", ondelete="CASCADE"), nullable=False),
     # Of the firing. The event is written after the delivery, or never.
     Column("event_id", Id),

@@ -1,0 +1,55 @@
+"""All tables, as SQLAlchemy Core.
+
+Rows of a run belong to its project through `runs`; other rows have a `project_id`.
+
+JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to write than `jsonb`.
+The predicates of the indexes are the ones in the migrations, which are the source of the schema.
+
+Modules:
+    access: Secrets, API keys and the audit log.
+    base: The metadata, the types of ids and times, and columns that refer to other tables.
+    histories: What happens in runs: events, states and outputs of nodes, checkpoints.
+    processes: Worker processes.
+    runs: Runs, their waits, items of maps, and idempotency keys.
+    signals: Events from outside.
+    triggers: Triggers, their events, pending firings and deliveries of webhooks.
+    workflows: Projects, workflows, drafts and versions.
+"""
+
+from persistence.db.tables.access import api_keys, audit_log, secrets
+from persistence.db.tables.base import Id, Moment, metadata
+from persistence.db.tables.histories import checkpoints, events, node_outputs, node_states, pending_writes
+from persistence.db.tables.processes import worker_heartbeats, workers
+from persistence.db.tables.runs import idempotency_keys, map_items, runs, waits
+from persistence.db.tables.signals import signals
+from persistence.db.tables.triggers import pending_firings, trigger_events, triggers, webhook_deliveries
+from persistence.db.tables.workflows import drafts, projects, versions, workflows
+
+__all__ = [
+    "Id",
+    "Moment",
+    "api_keys",
+    "audit_log",
+    "checkpoints",
+    "drafts",
+    "events",
+    "idempotency_keys",
+    "map_items",
+    "metadata",
+    "node_outputs",
+    "node_states",
+    "pending_firings",
+    "pending_writes",
+    "projects",
+    "runs",
+    "secrets",
+    "signals",
+    "trigger_events",
+    "triggers",
+    "versions",
+    "waits",
+    "webhook_deliveries",
+    "worker_heartbeats",
+    "workers",
+    "workflows",
+]

@@ -1,0 +1,64 @@
+"""The tables of projects, workflows and their versions."""
+
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, func, text
+
+from persistence.db.tables.base import Id, Moment, metadata, project_column
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+)
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("id", Id, primary_key=True),
+    project_column(),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_workflows_project_id_id", "project_id", "id"),
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE"), primary_key=True),
+    project_column(),
+    Column("spec", JSON, nullable=False),
+    Column("spec_hash", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    Column("updated_by", Text, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    project_column(),
+    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE")),
+    Column("number", Integer, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("spec_hash", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Column("created_by", Text, nullable=False),
+    Column("published_at", Moment),
+    # The revision of the draft whose layout and labels the spec has. Nothing else in it changes.
+    Column("layout_revision", Integer),
+    UniqueConstraint("workflow_id", "spec_hash"),
+    UniqueConstraint("workflow_id", "number"),
+    Index("uq_versions_published", "workflow_id", unique=True, postgresql_where=text("status = 'PUBLISHED'")),
+    Index(
+        "uq_versions_adhoc",
+        "project_id",
+        "spec_hash",
+        unique=True,
+        postgresql_where=text("workflow_id IS NULL"),
+    ),
+)
