@@ -1,6 +1,7 @@
 """Validation of arguments that several resolvers take: names, run options, inputs and timeouts."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from engine.spec.parser import parse
@@ -17,18 +18,39 @@ MAX_NAME = 200
 MAX_DESCRIPTION = 10_000
 
 MAX_TAGS, MAX_TAG = 20, 64
-TAG = re.compile(rf"(?!\s)[^\x00-\x1f\x7f-\x9f\u2028\u2029]{{1,{MAX_TAG}}}(?<!\s)")
+_DIRECTIONS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_INVISIBLE = "\u00ad\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
+HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\u2028\u2029{_DIRECTIONS}{_INVISIBLE}]")
+"""Characters that no name has: they would end a line, control a terminal, change the direction of the text
+that follows (CVE-2021-42574), or make two names look the same. Joiners (U+200C, U+200D) belong to words
+and emoji."""
+TAG = re.compile(rf"(?!\s).{{1,{MAX_TAG}}}(?<!\s)", re.DOTALL)
 
 
 def checked_name(field: str, name: str) -> str:
     """Return the name without surrounding white space.
 
-    Raises Invalid if its length is out of range.
+    Raises Invalid if its length is out of range, or if it has a character of HIDDEN.
     """
     stripped = name.strip()
     if not 1 <= len(stripped) <= MAX_NAME:
         raise invalid(field, "LENGTH", f"must have 1 to {MAX_NAME} characters, has {len(stripped)}")
+    check_visible(field, stripped)
     return stripped
+
+
+def check_visible(field: str, text: str) -> None:
+    """Raise Invalid if a text of one line has a character of HIDDEN."""
+    if (found := HIDDEN.search(text)) is not None:
+        character = found[0]
+        named = f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
+        message = f"must have visible characters only: character {found.start() + 1} is {named}; remove it"
+        raise invalid(field, "FORMAT", message)
+
+
+def visible(text: str) -> str:
+    """Return a stored name without the characters of HIDDEN, which an earlier release accepted."""
+    return HIDDEN.sub("", text)
 
 
 def checked_description(field: str, text: str) -> str:
@@ -57,9 +79,10 @@ def _check_tags(tags: Sequence[str]) -> None:
     if len(tags) > MAX_TAGS:
         raise invalid("input.options.tags", "LENGTH", f"must have at most {MAX_TAGS} tags, has {len(tags)}")
     for place, tag in enumerate(tags):
+        field = f"input.options.tags[{place}]"
         if not TAG.fullmatch(tag):
-            message = f"must have 1 to {MAX_TAG} printable characters, without white space around them"
-            raise invalid(f"input.options.tags[{place}]", "FORMAT", message)
+            raise invalid(field, "FORMAT", f"must have 1 to {MAX_TAG} characters, without white space around them")
+        check_visible(field, tag)
 
 
 def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:

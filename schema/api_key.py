@@ -45,7 +45,7 @@ class CreateApiKeyInput:
     project_id: strawberry.ID | None = strawberry.field(
         default=None, description="Default: your only project, or `default`."
     )
-    name: str = strawberry.field(description="1 to 200 characters.")
+    name: str = strawberry.field(description="1 to 200 visible characters.")
     role: Role = strawberry.field(description="The role of the key in the project.")
     expires_at: datetime | None = strawberry.field(
         default=None, description="When the key ends; must be in the future. Default: never."

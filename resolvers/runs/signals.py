@@ -34,6 +34,7 @@ from persistence.signals.delivery import NotChecked, Sent
 from persistence.signals.signal import NewSignal, SentSignal, SignalsOfRun
 from persistence.workflows import workflows
 from resolvers.authorise import require
+from resolvers.checks import check_visible
 from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, SEE_CALLBACK_ADDRESS
@@ -114,6 +115,7 @@ def _check(arguments: EventArguments) -> None:
     for field, text in (("name", arguments.name), ("key", arguments.key)):
         if text is not None and (not 1 <= len(text) <= MAX_NAME or "\0" in text):
             raise invalid(f"input.{field}", "LENGTH", f"must have 1 to {MAX_NAME} characters")
+    check_visible("input.name", arguments.name)
     key = arguments.idempotency_key
     if key is not None and not 1 <= len(key) <= MAX_KEY_LENGTH:
         raise invalid("input.idempotencyKey", "LENGTH", f"must have 1 to {MAX_KEY_LENGTH} characters")

@@ -20,7 +20,7 @@ from persistence.workflows.drafts import Content, Draft
 from persistence.workflows.workflows import Workflow
 from resolvers import catalog
 from resolvers.authorise import project_for, require
-from resolvers.checks import checked_description, checked_name
+from resolvers.checks import checked_description, checked_name, visible
 from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, QUERIES
@@ -142,7 +142,7 @@ async def duplicate_workflow(context: Context, workflow_id: str, name: str | Non
             connection,
             context.caller,
             source.project_id,
-            name=checked_name("input.name", name if name is not None else f"{source.name[:190]} (copy)"),
+            name=checked_name("input.name", name if name is not None else f"{visible(source.name)[:190]} (copy)"),
             description=source.description,
             content=Content(draft.spec, draft.spec_hash),
         )
