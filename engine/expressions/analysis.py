@@ -5,7 +5,7 @@ text. Results are cached by text. Nothing is evaluated here.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -66,6 +66,7 @@ class TemplateCode:
         uses: The names that the text does not define itself.
         secrets: The x of `secrets.x`. An empty name means another use of `secrets`.
         filters: The filters.
+        tests: The tests, such as the x of `a is x` and of `a is not x`.
         statements: The first words of the statements, such as `for`.
     """
 
@@ -73,6 +74,7 @@ class TemplateCode:
     secrets: tuple[NameUse, ...] = ()
     filters: tuple[NameUse, ...] = ()
     statements: tuple[NameUse, ...] = ()
+    tests: tuple[NameUse, ...] = ()
 
 
 class _Name(NamedTuple):
@@ -87,10 +89,11 @@ class _Name(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """The names and filters of one piece of code, independent of its place in a text."""
+    """The names, filters and tests of one piece of code, independent of its place in a text."""
 
     names: tuple[_Name, ...]
     filters: tuple[_Name, ...]
+    tests: tuple[_Name, ...]
 
 
 NO_CODE = TemplateCode()
@@ -208,6 +211,7 @@ def _code(
     uses: dict[tuple[str, bool], NameUse] = {}
     secrets: dict[str, NameUse] = {}
     filters: dict[str, NameUse] = {}
+    tests: dict[str, NameUse] = {}
     # A template may repeat the same code many times. Only its first occurrence is analyzed.
     for code, at in (
         {code: at for at, code in reversed(codes)}.items() if len(codes) > 1 else ((c, a) for a, c in codes)
@@ -220,15 +224,18 @@ def _code(
                 uses[key] = NameUse(*key, *lines.position(at + token_start(code, index)))
             if name == SECRETS and name in outer_names and (member or "") not in secrets:
                 secrets[member or ""] = NameUse(member or "", False, *lines.position(at + token_start(code, index)))
-        for name, _, index in piece.filters:
-            if name not in filters:
-                filters[name] = NameUse(name, False, *lines.position(at + token_start(code, index)))
+        for found, of_kind in ((filters, piece.filters), (tests, piece.tests)):
+            for name, _, index in of_kind:
+                if name not in found:
+                    found[name] = NameUse(name, False, *lines.position(at + token_start(code, index)))
     if len(uses) < len(outer_names):
         _add_without_place(uses, outer_names, codes)
     if SECRETS in outer_names and not secrets:
         secrets[""] = NameUse("", False, 1, 1)
     words = tuple(NameUse(word, False, *lines.position(start)) for word, start in statements)
-    return TemplateCode(tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words)
+    return TemplateCode(
+        tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words, tuple(tests.values())
+    )
 
 
 def _add_without_place(
@@ -252,7 +259,16 @@ def _piece(code: str) -> _Piece:
         for index, (before, token) in enumerate(pairwise(tokens))
         if before == "|" and token.isidentifier()
     ]
-    return _Piece(tuple(names), tuple(filters))
+    return _Piece(tuple(names), tuple(filters), tuple(_tests(tokens)))
+
+
+def _tests(tokens: Sequence[str]) -> Iterator[_Name]:
+    """Find the tests: the names after `is` and `is not`, where `is` is an operator."""
+    for index, token in enumerate(tokens[1:], start=1):
+        if token == "is" and tokens[index - 1] not in (".", "|"):
+            place = index + 2 if tokens[index + 1 : index + 2] == ["not"] else index + 1
+            if place < len(tokens) and tokens[place].isidentifier():
+                yield _Name(tokens[place], None, place)
 
 
 def names_secrets(code: str) -> bool:

@@ -7,6 +7,7 @@ engine/isolation/server.py the CPU time and the memory of its process. The modul
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from minijinja import Environment, TemplateError
@@ -89,6 +90,12 @@ def _environment() -> Environment:
 
 
 _ENVIRONMENT = _environment()
+
+
+@lru_cache(maxsize=256)
+def has_test(name: str) -> bool:
+    """Return whether templates have a test of this name, such as `defined`."""
+    return bool(_ENVIRONMENT.eval_expr("name is test", name=name))
 
 
 def parse(text: str, *, expression: bool) -> TemplateCode:

@@ -169,6 +169,11 @@ def check(text: str, *, expression: bool = False) -> list[Problem]:
         return [(error.message, error.line, error.column)]
     unknown = [use for use in code.filters if use.name not in FILTERS]
     problems: list[Problem] = [(f"there is no filter `{use.name}`", use.line, use.column) for use in unknown]
+    problems += [
+        (f"there is no test `{use.name}`", use.line, use.column)
+        for use in code.tests
+        if not environment.has_test(use.name)
+    ]
     return problems + unavailable_statements(code)
 
 

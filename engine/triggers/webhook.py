@@ -116,6 +116,8 @@ class WebhookDedupe(TriggerConfig):
     def _check_template(cls, template: str | None) -> str | None:
         if template is not None and (problems := evaluator.check(template)):
             raise ValueError(f"is not valid: {'; '.join(message for message, _, _ in problems)}")
+        if template is not None and (unknown := sorted(evaluator.template_names(template) - {"event"})):
+            raise ValueError(f"there is no name `{unknown[0]}` here: the templates of a trigger see `event` only")
         return template
 
     def conflicts(self) -> Iterator[ConfigConflict]:

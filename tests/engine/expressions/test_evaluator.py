@@ -134,6 +134,8 @@ def test_a_template_cannot_change_its_data_or_reach_python_objects(call: str) ->
 def test_check_finds_problems_before_a_run() -> None:
     assert check("plain { text }") == []
     assert check("a {{ x | nofilter }}") == [("there is no filter `nofilter`", 1, 10)]
+    assert check("a {{ x is notest }}{{ x.is.y }}") == [("there is no test `notest`", 1, 11)]
+    assert check("{% if x is not\nnotest(1) or x is not in y %}{% endif %}") == [("there is no test `notest`", 2, 1)]
     assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 4)]
     assert check("a > 1", expression=True) == []
     [(message, line, column)] = check("{{ a..b }}")

@@ -28,6 +28,10 @@ async def new_trigger(context: Context, workflow_id: str, config: Any = DAILY, *
     return trigger
 
 
+def deduplicated(template: str) -> dict[str, Any]:
+    return {"kind": "webhook", "config": {"dedupe": {"template": template}}}
+
+
 async def published(context: Context) -> str:
     workflow_id = await new_workflow(context)
     created = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
@@ -128,6 +132,9 @@ async def test_create_trigger_is_idempotent(context: Context) -> None:
         ({"inputs": {"a": ["{{ event.x"]}}, "input.inputs.a[0]", ""),
         ({"inputs": {"a": "{{ secrets.key }}"}}, "input.inputs.a", "there is no name `secrets` here"),
         ({"inputs": {"a": "{{ event.x | frob }}"}}, "input.inputs.a", "there is no filter `frob`"),
+        ({"inputs": {"a": "{{ event.x is match('a') }}"}}, "input.inputs.a", "there is no test `match`"),
+        (deduplicated("{{ secrets.key }}"), "input.config.dedupe.template", "there is no name `secrets` here"),
+        (deduplicated("{{ event.x is not match('a') }}"), "input.config.dedupe.template", "there is no test `match`"),
         ({"idempotencyKey": ""}, "input.idempotencyKey", "must have 1 to 255 characters"),
     ],
 )
