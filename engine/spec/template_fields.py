@@ -40,7 +40,9 @@ def fields_at(config: type[NodeConfig], location: Sequence[str | int]) -> list[s
         location: The location of the object in an error of pydantic.
     """
     schema = schema_of(config)
-    defs, options = schema.get("$defs", {}), [schema]
+    # Authors write the aliases. Inside of nested objects the schema by field names does not have them.
+    by_alias = config.model_json_schema()
+    defs, options = by_alias.get("$defs", {}), [schema if not location else by_alias]
     for part in location:
         inner = [_inner(option, part) for option in _options(options, defs)]
         found = [one for one in inner if one is not None]
