@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
-from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import StatusChange
@@ -24,11 +24,24 @@ from engine.types import JSON
 from persistence.caller import Caller, Role
 from persistence.db.clock_skew import shift_wait
 from persistence.db.tables import api_keys, audit_log, runs, waits
+from persistence.events.steps import stored_id
 from persistence.problems import Conflict, Forbidden, Invalid, InvalidState, NotFound
 from persistence.runs.commands import queue_columns
 from persistence.runs.run import CommandResult, Run
 from persistence.runs.transition import change_status, lock_run
 
+_LINE = f"""
+WITH RECURSIVE line AS (
+    SELECT id, created_by, parent_id, retry_of_id, forked_from_id FROM runs WHERE id = :id
+    UNION
+    SELECT r.id, r.created_by, r.parent_id, r.retry_of_id, r.forked_from_id
+    FROM line l CROSS JOIN LATERAL (
+        SELECT l.parent_id AS id UNION ALL SELECT l.retry_of_id UNION ALL
+        SELECT run_id FROM checkpoints WHERE id IN (l.forked_from_id, left(l.forked_from_id, -2) || '{stored_id("..")[-2:]}')
+    ) AS origin JOIN runs r ON r.id = origin.id
+)
+SELECT id, created_by FROM line
+"""
 ANSWERABLE = frozenset(
     {RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.WAITING},
 )
@@ -165,16 +178,29 @@ async def _may(
 
 
 async def _has_started(connection: AsyncConnection, caller: Caller, run_id: str, created_by: str) -> bool:
-    """Return whether the caller created or executed the run, also through an API key.
+    """Return whether the caller created or executed the run, or one that it comes from, also through an API key.
 
-    An API key is not another person than the one who created it.
+    An API key is not another person than the one who created it. A retry or a fork by another person does not
+    let the first starter answer.
     """
-    executed = select(audit_log.c.subject).where(audit_log.c.resource_id == run_id, audit_log.c.action == "executeRun")
-    starters = {created_by, *(await connection.execute(executed)).scalars()}
+    run_ids, starters = await _line_of(connection, run_id)
+    executed = select(audit_log.c.subject).where(
+        audit_log.c.resource_id.in_(run_ids), audit_log.c.action == "executeRun"
+    )
+    starters |= {created_by, *(await connection.execute(executed)).scalars()}
     keys = select(api_keys.c.id, api_keys.c.created_by).where(api_keys.c.id.in_({*starters, caller.subject}))
     creators = {row.id: row.created_by for row in await connection.execute(keys)}
     own = {caller.subject, creators.get(caller.subject, caller.subject)}
     return not own.isdisjoint({*starters, *(creators.get(starter, starter) for starter in starters)})
+
+
+async def _line_of(connection: AsyncConnection, run_id: str) -> tuple[set[str], set[str]]:
+    """Return the ids and the creators of a run and of all runs that it comes from: parents, retried and forked ones.
+
+    Those that retention has deleted are missing.
+    """
+    rows = (await connection.execute(text(_LINE), {"id": run_id})).all()
+    return {row.id for row in rows}, {row.created_by for row in rows}
 
 
 def _reason(row: RowMapping) -> str:

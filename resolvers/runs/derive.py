@@ -4,7 +4,7 @@ Each is one transaction. It reads only rows that never change again, and writes 
 executed like any other. A crash leaves the whole new run, or none.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,6 +44,12 @@ OTHER_ANSWERS = (
     "A fork with a `patch`, or of another version, requires the role editor in the project if its version names "
     "who may answer a question: the outputs decide in place of such a person. Fork without both."
 )
+
+OTHER_CHILDREN = (
+    "A fork whose `patch` sets the output of a node that starts child runs requires the role editor in the project: "
+    "the output decides in place of the persons whom a question of a child run names. Leave these nodes out."
+)
+SUBWORKFLOW = "subworkflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +166,7 @@ async def _fork(
         await check_runnable(context, target.spec)
     if target is not own or arguments.patch:
         check_use(context, run.project_id, target.spec, OTHER_OUTPUTS)
-        _check_answerers(context, run.project_id, own.spec, target.spec)
+        _check_answerers(context, run.project_id, arguments.patch, own.spec, target.spec)
     accepted = await _accept(connection, context, run, target, RunSource.FORK, arguments.options)
     clone = await _forked_head(
         connection, context, accepted.run, checkpoint, (own, target), _checked_patch(arguments.patch)
@@ -169,14 +175,23 @@ async def _fork(
     return await derive(connection, accepted, message, clone, forked_from=checkpoint.id)
 
 
-def _check_answerers(context: Context, project_id: str, *specs: JSON) -> None:
+def _check_answerers(context: Context, project_id: str, patch: JSON, *specs: JSON) -> None:
     """Check that the caller may fork versions in a way that replaces answers. Raises Forbidden."""
-    if not context.caller.may(REPLACE_ANSWERS, project_id) and any(map(_names_answerers, specs)):
+    if context.caller.may(REPLACE_ANSWERS, project_id):
+        return
+    if any(map(_names_answerers, specs)):
         raise Forbidden(OTHER_ANSWERS)
+    if isinstance(patch, dict) and any(_has_child_runs(spec, patch) for spec in specs):
+        raise Forbidden(OTHER_CHILDREN)
 
 
 def _names_answerers(spec: JSON) -> bool:
     return any(isinstance(node.config, dict) and node.config.get("answerers") for node in parse(spec).nodes)
+
+
+def _has_child_runs(spec: JSON, node_ids: Container[str]) -> bool:
+    """Return whether one of these nodes starts a child run. Items of a map cannot."""
+    return any(node.type == SUBWORKFLOW and node.id in node_ids for node in parse(spec).nodes)
 
 
 async def _target(connection: AsyncConnection, context: Context, run: Run, version_id: str) -> Version:

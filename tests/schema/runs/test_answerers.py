@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from engine.nodes.registry import load_node_types
 from persistence.caller import Caller, CallerKind, Role
 from persistence.db.ids import new_id
+from persistence.events.steps import stored_id
 from resolvers.context import Context
 from resolvers.runs.start import StartArguments, execute_run, run_workflow, wait_until_idle
 from tests.schema_client import call, mutate, new_workflow
@@ -130,6 +131,52 @@ async def test_who_executes_a_run_has_started_it_too(context: Context, question:
     assert await answer(as_caller(context, "cleo"), run_id, wait_id) == []
 
 
+@pytest.mark.parametrize("relation", ["retry_of_id", "parent_id", "forked_from_id"])
+async def test_a_retry_fork_or_child_run_by_another_person_keeps_its_first_starter(
+    context: Context, question: tuple[str, str], relation: str
+) -> None:
+    run_id, wait_id = question
+    await limit(context, wait_id, exceptStarter=True)
+    pool, workflow_id = context.database.pool, await new_workflow(context)
+    first, second = [
+        await run_workflow(as_caller(context, subject), StartArguments(workflow_id)) for subject in ("ada", "eve")
+    ]
+    await pool.execute("UPDATE runs SET retry_of_id = $2 WHERE id = $1", second.id, first.id)
+    source = second.id
+    if relation == "forked_from_id":
+        source = "ckp_0000000000000000000000007x"  # One that is derived from the steps of a stored checkpoint.
+        stored = "INSERT INTO checkpoints (run_id, seq, id, step, lineage, is_full, data, next_nodes) "
+        stored += "VALUES ($1, 2, $2, 1, 0, true, '', '[]')"
+        await pool.execute(stored, second.id, stored_id(source))
+    await pool.execute(f"UPDATE runs SET {relation} = $2 WHERE id = $1", run_id, source)
+    for subject in ("ada", "bob", "eve"):
+        assert await answer(as_caller(context, subject), run_id, wait_id) == ["FORBIDDEN"], subject
+    assert await answer(as_caller(context, "cleo"), run_id, wait_id) == []
+
+
+async def fork(context: Context, run_id: str, **more: Any) -> list[str]:
+    """Fork a run from its newest checkpoint, and return the codes of the problems."""
+    query = "query($id: ID!) { run(id: $id) { checkpoints { nodes { id } } } }"
+    newest = (await call(context, query, id=run_id))["run"]["checkpoints"]["nodes"][0]["id"]
+    payload = await mutate(context, "forkRun", "run { id }", checkpointId=newest, **more)
+    return [problem["code"] for problem in payload["errors"]]
+
+
+async def test_a_patch_does_not_answer_for_those_whom_a_child_run_names(context: Context, redis: Redis) -> None:
+    child = await new_workflow(context, asking({"subjects": ["bob"]}))
+    await mutate(context, "createVersion", "version { id }", workflowId=child, publish=True)
+    nodes = [{"id": "start", "type": "start"}, {"id": "child", "type": "subworkflow", "config": {"workflow": child}}]
+    spec = {"nodes": nodes, "edges": [{"source": "start", "target": "child"}]}
+    runner = as_caller(context, "ada")
+    run = await run_workflow(runner, StartArguments(await new_workflow(context, spec)))
+    async with running(context.database, redis, load_node_types()) as worker:
+        worker.poll()
+        await wait_until_idle(context, run, 20_000)
+    assert await fork(runner, run.id, patch={"child": {"approved": True}}) == ["FORBIDDEN"]
+    assert await fork(runner, run.id) == []
+    assert await fork(as_caller(context, "ada", Role.EDITOR), run.id, patch={"child": {"approved": True}}) == []
+
+
 async def test_a_fork_does_not_answer_for_those_who_may(context: Context, redis: Redis) -> None:
     workflow_id = await new_workflow(context, asking({"subjects": ["bob"], "exceptStarter": True}))
     runner = as_caller(context, "ada")
@@ -137,13 +184,6 @@ async def test_a_fork_does_not_answer_for_those_who_may(context: Context, redis:
     async with running(context.database, redis, load_node_types()) as runner_process:
         runner_process.poll()
         await wait_until_idle(context, run, 20_000)
-    query = "query($id: ID!) { run(id: $id) { checkpoints { nodes { id } } } }"
-    found = (await call(context, query, id=run.id))["run"]["checkpoints"]["nodes"]
-
-    async def fork(caller: Context, **more: Any) -> list[str]:
-        payload = await mutate(caller, "forkRun", "run { id }", checkpointId=found[0]["id"], **more)
-        return [problem["code"] for problem in payload["errors"]]
-
-    assert await fork(runner, patch={"ask": {"approved": True}}) == ["FORBIDDEN"]
-    assert await fork(runner) == []
-    assert await fork(as_caller(context, "ada", Role.EDITOR), patch={"ask": {"approved": True}}) == []
+    assert await fork(runner, run.id, patch={"ask": {"approved": True}}) == ["FORBIDDEN"]
+    assert await fork(runner, run.id) == []
+    assert await fork(as_caller(context, "ada", Role.EDITOR), run.id, patch={"ask": {"approved": True}}) == []
