@@ -29,6 +29,9 @@ TASKS = (
 )
 """The functions that a client may name. They are imported before the memory limit is set."""
 
+NICENESS = 5
+"""The priority of tasks below that of the process that sends them: about a third of its weight on Linux."""
+
 
 def load_tasks() -> dict[str, Callable[..., JSON]]:
     """Import every task. Returns the functions by dotted path."""
@@ -38,6 +41,8 @@ def load_tasks() -> dict[str, Callable[..., JSON]]:
 
 def main(descriptor: int) -> None:
     """Answer requests from the socket `descriptor` until its other end closes."""
+    # Heavy tasks take the cores that the event loops leave: these serve everybody.
+    os.nice(NICENESS)
     connection, tasks = socket.socket(fileno=descriptor), load_tasks()
     _limit_memory()
     _discard_stderr()
