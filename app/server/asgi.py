@@ -64,6 +64,9 @@ from worker.resource_options import resource_options
 
 log = structlog.get_logger(__name__)
 
+IDLE_S = 10.0
+"""Seconds without a connection after which nobody is expected at once. Between two requests of a client
+nobody is connected either."""
 RELEASE_S = 30.0
 """Seconds between two looks at the objects that garbage collections leave out."""
 SETTLE_S = 5.0
@@ -121,7 +124,7 @@ class ServerApp:
     async def _release_frozen(self, frozen: FrozenObjects) -> None:
         while True:
             await asyncio.sleep(RELEASE_S)
-            if frozen.release(is_idle=not self.limits.has_connections):
+            if frozen.release(is_idle=self.limits.idle_s > IDLE_S):
                 log.debug("server.memory_released")
 
     async def _open_database(self) -> Database:

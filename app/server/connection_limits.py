@@ -8,6 +8,7 @@ numbers are of this process. Nothing is stored.
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from time import monotonic
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -41,6 +42,7 @@ class ConnectionLimits:
     def __init__(self, per_caller: int, per_address: int) -> None:
         self._limits = {"caller": per_caller, "address": per_address}
         self._open: Counter[tuple[str, str]] = Counter()
+        self._last_end = monotonic()
 
     @contextmanager
     def hold(self, kind: str, name: str) -> Iterator[None]:
@@ -61,13 +63,14 @@ class ConnectionLimits:
             yield
         finally:
             self._open[key] -= 1
+            self._last_end = monotonic()
             if not self._open[key]:
                 del self._open[key]
 
     @property
-    def has_connections(self) -> bool:
-        """Whether anybody is connected; probes do not count."""
-        return bool(self._open)
+    def idle_s(self) -> float:
+        """The seconds for which nobody has been connected; probes do not count. 0: somebody is."""
+        return 0.0 if self._open else monotonic() - self._last_end
 
     def hold_caller(self, scope: Scope, subject: str) -> None:
         """Count a connection for its caller until it ends. Raises TooManyConnections.

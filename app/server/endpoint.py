@@ -4,6 +4,7 @@ A browser that opens the address gets GraphiQL. A broken connection ends its own
 nothing else. Errors become GraphQL errors over HTTP and close codes over WebSocket.
 """
 
+import asyncio
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from app.server.documents import TrustedDocuments
 from app.server.operations import decode_json, encode_json, respond
 from app.server.responses import problem_response
 from app.server.sign_in.challenge import refuse_unknown
-from app.server.websockets import MAX_REASON, Handler, Socket
+from app.server.websockets import ENDINGS, MAX_REASON, Handler, Socket
 from persistence.db.transient import is_transient
 from persistence.problems import Problem, ProblemCode, Unauthenticated
 from resolvers.context import Context
@@ -78,6 +79,7 @@ class Endpoint(GraphQL[Context, None]):
         )
         self._create_context, self._sign_in, self._origins = create_context, sign_in, origins
         self.documents, self._has_page = documents, has_page
+        self.endings = asyncio.Semaphore(ENDINGS)
 
     async def get_context(self, request: Request | WebSocket, response: Response | WebSocket) -> Context:
         return await self._create_context(request)

@@ -4,6 +4,7 @@ A client that sends its headers slowly, or never, loses its connection; nothing 
 """
 
 import asyncio
+from collections import deque
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from app.server.asgi import create_app
 from app.server.telemetry.request_ids import new_request_id
 from app.server.write_buffers import BoundedWrites, WriteBuffers
 from app.settings import Settings
+from engine.isolation.loop_share import loop_share
+from engine.isolation.turns import Owner, working_for
 from persistence.problems import ProblemCode
 
 log = structlog.get_logger(__name__)
@@ -32,6 +35,8 @@ REFUSAL_S = 1.0
 """Seconds that a connection above the limit may stay open without sending anything."""
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes of a WebSocket message."""
+PIECE = 4096
+"""Bytes of a socket that are parsed without a look at the share of the event loop: about 100 short messages."""
 
 
 class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
@@ -129,14 +134,48 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
 class WebSocketProtocol(BoundedWrites, WebSocketsSansIOProtocol):
     """uvicorn's protocol, which answers a handshake that cannot be read.
 
-    It does not report a handshake that the app has refused as a fault.
+    It does not report a handshake that the app has refused as a fault. One read may have 256 KiB, which
+    are thousands of short messages, or the end of a large one. So it is parsed in pieces, and all sockets
+    together take the share of the event loop that long work may have.
     """
 
     def __init__(self, *args: Any, buffers: WriteBuffers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.buffers = buffers
+        self._pieces: deque[bytes] = deque()
+        self._parsing: asyncio.Task[None] | None = None
 
     def data_received(self, data: bytes) -> None:
+        self._pieces.extend(data[start : start + PIECE] for start in range(0, len(data), PIECE))
+        if self._parsing is None and not self._parse_within_share():
+            self.transport.pause_reading()
+            with working_for(Owner(caller=self.client[0] if self.client else "")):
+                self._parsing = self.loop.create_task(self._parse_in_turns(), name="bytes of a socket")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        # A client may send its last messages and leave at once.
+        while self._pieces:
+            self._parse(self._pieces.popleft())
+        super().connection_lost(exc)
+
+    async def _parse_in_turns(self) -> None:
+        try:
+            while not self._parse_within_share():
+                await loop_share().turn()
+        finally:
+            self._parsing = None
+        # While messages wait for the app, it resumes the reading itself.
+        if not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _parse_within_share(self) -> bool:
+        """Parse what has arrived, as far as the share of the event loop allows. Returns whether that was all."""
+        share = loop_share()
+        while self._pieces and not share.is_used_up:
+            self._parse(self._pieces.popleft())
+        return not self._pieces
+
+    def _parse(self, data: bytes) -> None:
         super().data_received(data)
         # Without an answer the connection would stay open, and no time limit would end it.
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.close_sent:

@@ -23,6 +23,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import ErrorM
 from app.server.body_limit import LARGE, TooManyLargeBodies, address_of, large_bodies
 from app.server.documents import DocumentRefused, TrustedDocuments
 from app.server.operations import decode, working_for_caller
+from engine.isolation.loop_share import loop_share
 from persistence.problems import Limit, ProblemCode
 from resolvers.context import Context
 from schema.errors import request_extensions
@@ -32,15 +33,21 @@ log = structlog.get_logger(__name__)
 
 MAX_OPERATIONS = 100
 """Limit of active operations per socket: subscriptions, and calls without a response yet."""
+ENDINGS = 16
+"""Operations of closed sockets that are ended in one pass of the event loop, in about 5 ms."""
 MAX_REASON = 123
 """Bytes of the reason in a close frame (RFC 6455, section 5.5)."""
 DISCONNECTS = (WebSocketDisconnect, SentAfterDisconnect)
 
 
-class HasDocuments(Protocol):
-    """The endpoint, which knows the trusted documents."""
+class ServesSockets(Protocol):
+    """The endpoint, which knows the trusted documents.
+
+    `endings` has ENDINGS permits, for the operations of all sockets that are being ended.
+    """
 
     documents: TrustedDocuments
+    endings: asyncio.Semaphore
 
 
 class Socket(ASGIWebSocketAdapter):
@@ -116,7 +123,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
                 self._sizes[message["id"]] = self.websocket.received_size
             payload = message["payload"]
             try:
-                text = cast("HasDocuments", self.view).documents.text_of(payload)
+                text = cast("ServesSockets", self.view).documents.text_of(payload)
             except DocumentRefused as refused:
                 if self.connection_acknowledged:
                     error = refused.error.formatted
@@ -131,6 +138,7 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def run_operation(self, operation: Operation[Context, None]) -> None:
         """Run an operation. The size of a large one counts for the address until its end."""
         working_for_caller(self.context)
+        await loop_share().turn()
         if (size := self._sizes.pop(operation.id, 0)) == 0:
             await super().run_operation(operation)
             return
@@ -140,6 +148,19 @@ class Handler(BaseGraphQLTransportWSHandler[Context, None]):
         except TooManyLargeBodies as limit:
             error = GraphQLError(limit.detail, extensions={"code": limit.code})
             await operation.send_initial_errors([error])
+
+    async def shutdown(self) -> None:
+        """End the operations of a closed socket, few at a time: thousands of sockets may close at once."""
+        for id, operation in list(self.operations.items()):
+            async with cast("ServesSockets", self.view).endings:
+                await loop_share().turn()
+                await self.cleanup_operation(id)
+                if operation.task is not None:
+                    await asyncio.wait({operation.task})
+                    # The task keeps its exception, which refers to the task, until it is read.
+                    with suppress(Exception, asyncio.CancelledError):
+                        operation.task.result()
+        await super().shutdown()
 
     def _is_full(self, id: str) -> bool:
         """Return whether one more valid operation would exceed the limit."""

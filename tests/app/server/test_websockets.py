@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket
 from structlog.testing import capture_logs
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 
 from app.server.websockets import MAX_OPERATIONS, Socket
 from app.settings import Settings
@@ -255,3 +257,35 @@ async def test_each_message_of_a_burst_has_a_turn_of_its_own() -> None:
     other.cancel()
     assert received == [PING] * len(burst)
     assert len(turns) >= len(burst)
+
+
+async def longest_pass(finished: asyncio.Event) -> float:
+    """Return the longest CPU time between two turns of this task, in seconds."""
+    longest_s, last_s = 0.0, time.thread_time()
+    while not finished.is_set():
+        await asyncio.sleep(0)
+        now_s = time.thread_time()
+        longest_s, last_s = max(longest_s, now_s - last_s), now_s
+    return longest_s
+
+
+@pytest.mark.parametrize(
+    "burst",
+    [
+        [json.dumps({"type": "complete", "id": str(number)}) for number in range(5_000)],
+        [json.dumps(subscribe(str(number))) for number in range(800)],
+    ],
+    ids=["completes", "subscribes"],
+)
+async def test_a_burst_of_messages_on_one_socket_does_not_block_others(address: str, burst: list[str]) -> None:
+    frames = b"".join(Frame(Opcode.TEXT, message.encode()).serialize(mask=True) for message in burst)
+    async with opened(address) as socket:
+        await initialise(socket)
+        finished = asyncio.Event()
+        watching = asyncio.create_task(longest_pass(finished))
+        socket.transport.write(frames)
+        await send(socket, PING)
+        while await receive(socket) != {"type": "pong"}:
+            pass
+        finished.set()
+        assert await watching < 0.1
