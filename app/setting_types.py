@@ -7,6 +7,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
@@ -38,6 +39,22 @@ def _check_jwks_url(url: str) -> str:
     if url.split("://")[0] not in ("https", "http"):
         raise ValueError("must be an https:// address; http:// is for an issuer on a private network")
     return url
+
+
+def _check_issuer_url(url: str) -> str:
+    """Only an issuer on this machine may use http: whoever changes its answers signs in as anybody."""
+    parts = urlsplit(url)
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError("must be an https:// address; http:// is for an issuer on this machine")
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be an https:// address without a query, as the issuer writes it in `iss`")
+    return url
+
+
+def _check_scope(scope: str) -> str:
+    if "openid" not in scope.split():
+        raise ValueError("must contain `openid`")
+    return scope
 
 
 def _check_jwt_secret(secret: SecretStr) -> SecretStr:
@@ -80,6 +97,8 @@ def _none_if_never(value: object) -> object:
 DatabaseUrl = Annotated[str, AfterValidator(_check_database_url)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
 JwksUrl = Annotated[str, AfterValidator(_check_jwks_url)]
+IssuerUrl = Annotated[str, AfterValidator(_check_issuer_url)]
+Scope = Annotated[str, AfterValidator(_check_scope)]
 JwtSecret = Annotated[SecretStr, AfterValidator(_check_jwt_secret)]
 Origins = Annotated[str, AfterValidator(_check_origins)]
 HostNames = Annotated[str, AfterValidator(_check_hosts)]

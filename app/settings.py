@@ -20,12 +20,14 @@ from app.setting_types import (
     NEVER,
     DatabaseUrl,
     HostNames,
+    IssuerUrl,
     JwksUrl,
     JwtSecret,
     NamesAndNetworks,
     Networks,
     Origins,
     RedisUrl,
+    Scope,
     UserPath,
     items,
 )
@@ -63,7 +65,7 @@ class Settings(BaseSettings):
     host: str = Field(
         "127.0.0.1",
         description="Address that the server binds, and a worker for its metrics. "
-        "Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`) "
+        "Without sign-in (`TREADLE_JWT_SECRET`, `TREADLE_JWT_JWKS_URL`, `TREADLE_OIDC_ISSUER`) "
         "only loopback addresses are allowed. Set it to `0.0.0.0` if clients or a proxy on other hosts connect.",
     )
     port: int = Field(
@@ -350,6 +352,27 @@ class Settings(BaseSettings):
         description="The claim of tokens with the roles: an object of project ids, project names or `*` to `viewer`, "
         "`runner`, `editor` or `admin`. Change it if your issuer has a name for such a claim already.",
     )
+    oidc_issuer: IssuerUrl | None = Field(
+        None,
+        description="Turns sign-in on, for browsers: the address of an OpenID Connect issuer, such as "
+        "`https://login.example.com/realms/main`. People sign in there, and the pages of the server use a session cookie. "
+        "Set it, with `TREADLE_OIDC_CLIENT_ID` and `TREADLE_PUBLIC_URL`, if people use the pages of the server.",
+    )
+    oidc_client_id: str | None = Field(
+        None,
+        description="The name of this server at that issuer. Register the address `<TREADLE_PUBLIC_URL>/auth/callback` "
+        "there. Set it together with `TREADLE_OIDC_ISSUER`.",
+    )
+    oidc_client_secret: SecretStr | None = Field(
+        None,
+        description="The secret of this server at that issuer. Default: none; the client is then public, and PKCE alone "
+        "protects the sign-in. Set it if the issuer requires it.",
+    )
+    oidc_scope: Scope = Field(
+        "openid",
+        description="The scopes of the sign-in, separated by spaces. Set it to `openid offline_access` if the issuer needs that "
+        "for refresh tokens, and add the scope that adds the claim with the roles if there is one.",
+    )
     token: SecretStr | None = Field(
         None, description="Token or API key that commands such as `treadle run` send. Set it for a server with sign-in."
     )
@@ -362,8 +385,8 @@ class Settings(BaseSettings):
 
     @property
     def has_sign_in(self) -> bool:
-        """Whether requests need a token."""
-        return self.jwt_secret is not None or self.jwt_jwks_url is not None
+        """Whether requests need a token or a session."""
+        return any(value is not None for value in (self.jwt_secret, self.jwt_jwks_url, self.oidc_issuer))
 
     @property
     def origins(self) -> list[str]:
@@ -386,7 +409,7 @@ class Settings(BaseSettings):
         if self.host not in LOOPBACK and not self.has_sign_in:
             raise ValueError(
                 f"TREADLE_HOST={self.host!r}: must be a loopback address, because sign-in is not configured "
-                "(TREADLE_JWT_SECRET or TREADLE_JWT_JWKS_URL)"
+                "(TREADLE_JWT_SECRET, TREADLE_JWT_JWKS_URL or TREADLE_OIDC_ISSUER)"
             )
         return self
 
@@ -405,6 +428,12 @@ class Settings(BaseSettings):
                 "TREADLE_JWT_JWKS_URL needs TREADLE_JWT_ISSUER and TREADLE_JWT_AUDIENCE: otherwise tokens that the "
                 "issuer made for other applications would be accepted"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_oidc(self) -> "Settings":
+        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
+            raise ValueError("TREADLE_OIDC_ISSUER and TREADLE_OIDC_CLIENT_ID must be set together")
         return self
 
     @model_validator(mode="after")

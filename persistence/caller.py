@@ -42,6 +42,8 @@ class CallerKind(StrEnum):
     JWT = "jwt"
     KEY = "key"
     """With an API key of a project."""
+    SESSION = "session"
+    """With the session cookie of a browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Caller:
         kind: How the caller has signed in.
         may_create_projects: Whether the caller is an admin of the whole installation.
         expires_at: When the token or the key ends; None if it does not.
-        key_id: The API key that the caller has signed in with.
+        credential_id: The API key or browser session that the caller has signed in with; it can be revoked.
         address: The network address of the client, for the audit log.
     """
 
@@ -69,7 +71,7 @@ class Caller:
     kind: CallerKind = CallerKind.LOCAL
     may_create_projects: bool = False
     expires_at: datetime | None = None
-    key_id: str | None = None
+    credential_id: str | None = None
     address: str | None = None
 
     @property

@@ -16,9 +16,12 @@ TRANSPORT = Subprotocol("graphql-transport-ws")
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[str]:
-    """Run a server for the duration of the block, and yield its host and port."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+async def serving(settings: Settings, own_listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """Run a server for the duration of the block, and yield its host and port.
+
+    `own_listener` is for tests that know the port before the server runs.
+    """
+    with own_listener or socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(server_config(settings))
         # Connections made before the server has started wait in the backlog of the listener.
         task = asyncio.create_task(server.serve([listener]))

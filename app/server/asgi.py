@@ -32,6 +32,7 @@ from app.server.rate_limits import RateLimits
 from app.server.responses import not_served
 from app.server.sign_in.auth import Auth, open_auth
 from app.server.sign_in.revocations import Revocations
+from app.server.sign_in.routes import SignInRoutes
 from app.server.sign_in.sessions import SessionLimit, sign_in, sign_in_socket
 from app.server.telemetry.metrics import MetricsEndpoint
 from app.server.telemetry.probes import Probes
@@ -109,8 +110,9 @@ class ServerApp:
             self.notifier = Notifier(self.redis, self._settings.queue_name)
             self.revocations = Revocations(self.database, self.feed)
             await stack.enter_async_context(self.revocations.running())
-            self.auth = await stack.enter_async_context(open_auth(self._settings, self.database))
             self.resources = await stack.enter_async_context(self._open_resources())
+            keys = self.resources["secrets"].keys
+            self.auth = await stack.enter_async_context(open_auth(self._settings, self.database, self.redis, keys))
             await connect_at_start(self._ensure_project)
             stack.push_async_callback(finish_shielded, SETTLE_S)
             for task in (
@@ -226,6 +228,7 @@ def create_app(settings: Settings) -> Starlette:
             Route("/metrics", server.metrics.respond),
             *_graphql_routes(server, endpoint),
             *(page_routes() if settings.graphiql else ()),
+            *SignInRoutes(lambda: server.auth, settings.public_address, AllowedOrigins(settings.origins)).routes(),
             *hook_routes(server.context_of),
             *callback_routes(server.context_of),
         ],

@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     SECRET = "sec"
     API_KEY = "key"
     AUDIT_ENTRY = "aud"
+    BROWSER_SESSION = "ses"
 
 
 def new_id(prefix: str) -> str:

@@ -2,6 +2,7 @@
 
 Modules:
     api_keys: API keys, each with a role in a project.
+    browser_sessions: Sign-in sessions of browsers.
     drafts: The one editable spec of a workflow.
     projects: Projects, to which every other row belongs.
     versions: Immutable snapshots of specs.

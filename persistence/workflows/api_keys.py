@@ -27,7 +27,7 @@ SHOWN = 8
 MAX_KEYS = 1000
 """Most keys of one project that are not revoked."""
 REVOKED_CHANNEL = "api_keys:revoked"
-"""The Redis channel with the ids of revoked keys."""
+"""The Redis channel with the ids of revoked keys, and of browser sessions that have ended."""
 _PUBLIC = [column for column in api_keys.c if column.name != "hash"]
 
 

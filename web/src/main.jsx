@@ -13,7 +13,9 @@ import { createRoot } from "react-dom/client";
 import { exampleTabs, welcome } from "./examples.js";
 import { treadleFetcher } from "./fetcher.js";
 import { openFirstTab } from "./first_visit.js";
+import { currentSession } from "./session.js";
 
+const session = await currentSession();
 // A separate namespace, because another GraphiQL on the same host and port must not share its tabs.
 const storage = createLocalStorage({ namespace: "treadle" });
 openFirstTab(storage, exampleTabs);
@@ -34,6 +36,13 @@ createRoot(document.getElementById("page")).render(
     inputValueDeprecation
     schemaDescription
   >
-    <GraphiQL.Logo>Treadle</GraphiQL.Logo>
+    <GraphiQL.Logo>
+      Treadle
+      {session.signOutUrl && (
+        <form className="sign-out" method="post" action={session.signOutUrl}>
+          {session.subject} <button type="submit">Sign out</button>
+        </form>
+      )}
+    </GraphiQL.Logo>
   </GraphiQL>,
 );

@@ -6,4 +6,8 @@
 - `revocations`: notices API keys that are revoked.
 - `challenge`: 401 responses with WWW-Authenticate.
 - `sessions`: ends sockets and streams when their token ends.
+- `oidc`: the client of an OpenID Connect issuer, for browsers.
+- `cookies`: the cookies of browser sign-in.
+- `browser_sessions`: the sessions of signed-in browsers, and their renewal.
+- `routes`: the addresses under `/auth`, for pages and browsers.
 """

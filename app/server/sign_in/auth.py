@@ -7,17 +7,24 @@ read for each caller, so that a new project is accessible at once.
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
+from redis.asyncio import Redis
 from starlette.requests import HTTPConnection
 
+from app.server.sign_in.browser_sessions import BrowserSessions
+from app.server.sign_in.cookies import Cookies
 from app.server.sign_in.jwks import KeySet
-from app.server.sign_in.tokens import TokenClaims, TokenRules, TokenVerifier
+from app.server.sign_in.oidc import OidcIssuer
+from app.server.sign_in.tokens import TokenRules, TokenVerifier
 from app.settings import Settings
 from persistence.caller import Caller, CallerKind, Role
 from persistence.db.database import Database
 from persistence.problems import Unauthenticated
+from persistence.secrets.key_source import KeySource
 from persistence.workflows import api_keys, projects
+from persistence.workflows.browser_sessions import LIFETIME_DAYS
 
 EVERY_PROJECT = "*"
 """In the claim of a token: the role in all projects that the claim does not name."""
@@ -32,6 +39,19 @@ NO_TOKEN = (
     '`{"authorization": "Bearer …"}` as payload of connection_init.'
 )
 NO_BEARER = "The value of `Authorization` must be `Bearer ` and one token."
+
+
+@dataclass(frozen=True, slots=True)
+class BrowserSignIn:
+    """The sign-in of browsers at an OpenID Connect issuer."""
+
+    sessions: BrowserSessions
+    cookies: Cookies
+
+    @classmethod
+    def of(cls, settings: Settings, database: Database, redis: Redis, keys: KeySource) -> Self:
+        sessions = BrowserSessions(database, redis, OidcIssuer(settings), keys)
+        return cls(sessions, Cookies(settings.public_address, LIFETIME_DAYS * 86_400, keys))
 
 
 class Auth(Protocol):
@@ -49,9 +69,22 @@ class Auth(Protocol):
         """
         ...
 
+    async def caller_of_cookie(self, cookie: str, address: str | None) -> Caller:
+        """Return the caller of a session cookie. Raises Unauthenticated, Unavailable."""
+        ...
+
+    def cookie_of(self, connection: HTTPConnection) -> str | None:
+        """Return the session cookie of a request or handshake."""
+        ...
+
     @property
     def needs_token(self) -> bool:
         """Whether every caller needs a token."""
+        ...
+
+    @property
+    def browser(self) -> BrowserSignIn | None:
+        """The sign-in of browsers; None if no issuer for it is configured."""
         ...
 
 
@@ -68,22 +101,52 @@ class LocalAuth:
         roles = dict.fromkeys(await projects.all_ids(self._database.pool), Role.ADMIN)
         return Caller("local", roles, may_create_projects=True, address=address)
 
+    async def caller_of_cookie(self, cookie: str, address: str | None) -> Caller:
+        return await self.caller(None, address)
+
+    def cookie_of(self, connection: HTTPConnection) -> str | None:
+        return None
+
     @property
     def needs_token(self) -> bool:
         return False
 
+    @property
+    def browser(self) -> None:
+        return None
+
 
 class TokenAuth:
-    """With sign-in: callers have a JSON Web Token or an API key."""
+    """With sign-in: callers have a JSON Web Token, an API key, or the session cookie of a browser."""
 
-    def __init__(self, database: Database, verifier: TokenVerifier) -> None:
-        self._database, self._verifier = database, verifier
+    def __init__(self, database: Database, verifier: TokenVerifier, browser: BrowserSignIn | None) -> None:
+        self._database, self._verifier, self._browser = database, verifier, browser
 
     async def caller(self, authorization: str | None, address: str | None) -> Caller:
         token = bearer_token(authorization)
         if token.startswith(api_keys.TOKEN_PREFIX):
             return await self._by_key(token, address)
-        return await self._by_claims(await self._verifier.verify(token), address)
+        claims = await self._verifier.verify(token)
+        caller = Caller(claims.subject, {}, kind=CallerKind.JWT, expires_at=claims.expires_at, address=address)
+        return await self._with_roles(caller, claims.grants)
+
+    async def caller_of_cookie(self, cookie: str, address: str | None) -> Caller:
+        if self._browser is None:
+            raise Unauthenticated(NO_TOKEN, has_token=False)
+        session = await self._browser.sessions.valid(cookie)
+        grant = session.grant
+        caller = Caller(
+            grant.subject,
+            {},
+            kind=CallerKind.SESSION,
+            expires_at=grant.expires_at,
+            credential_id=session.id,
+            address=address,
+        )
+        return await self._with_roles(caller, grant.roles)
+
+    def cookie_of(self, connection: HTTPConnection) -> str | None:
+        return None if self._browser is None else self._browser.cookies.session_of(connection)
 
     async def _by_key(self, token: str, address: str | None) -> Caller:
         found = await api_keys.find(self._database.pool, token)
@@ -98,7 +161,7 @@ class TokenAuth:
             {found.project_id: found.role},
             kind=CallerKind.KEY,
             expires_at=found.expires_at,
-            key_id=found.key_id,
+            credential_id=found.key_id,
             address=address,
         )
 
@@ -106,17 +169,16 @@ class TokenAuth:
     def needs_token(self) -> bool:
         return True
 
-    async def _by_claims(self, claims: TokenClaims, address: str | None) -> Caller:
-        everywhere = claims.grants.get(EVERY_PROJECT)
-        named = await projects.named(self._database.pool, list(claims.grants), every=everywhere is not None)
-        return Caller(
-            claims.subject,
-            _roles(claims.grants, named, everywhere),
-            kind=CallerKind.JWT,
-            may_create_projects=everywhere is Role.ADMIN,
-            expires_at=claims.expires_at,
-            address=address,
-        )
+    @property
+    def browser(self) -> BrowserSignIn | None:
+        return self._browser
+
+    async def _with_roles(self, caller: Caller, grants: Mapping[str, Role]) -> Caller:
+        """Return the caller with the roles that a token or a session grants."""
+        everywhere = grants.get(EVERY_PROJECT)
+        named = await projects.named(self._database.pool, list(grants), every=everywhere is not None)
+        roles = _roles(grants, named, everywhere)
+        return replace(caller, roles=roles, may_create_projects=everywhere is Role.ADMIN)
 
 
 def _roles(grants: Mapping[str, Role], named: Mapping[str, str], everywhere: Role | None) -> dict[str, Role]:
@@ -152,16 +214,20 @@ def authorization_in(payload: Mapping[str, object]) -> str | None:
 
 
 @asynccontextmanager
-async def open_auth(settings: Settings, database: Database) -> AsyncIterator[Auth]:
-    """Create the sign-in that the settings select."""
+async def open_auth(settings: Settings, database: Database, redis: Redis, keys: KeySource) -> AsyncIterator[Auth]:
+    """Create the sign-in that the settings select. `keys` encrypt what browsers and sessions store."""
     if not settings.has_sign_in:
         yield LocalAuth(database)
         return
     secret = settings.jwt_secret.get_secret_value() if settings.jwt_secret is not None else None
     rules = TokenRules(secret, settings.jwt_issuer, settings.jwt_audience, settings.jwt_claim)
     async with AsyncExitStack() as stack:
-        keys = KeySet(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
-        if keys is not None:
-            stack.push_async_callback(keys.close)
-            keys.refresh_in_background()
-        yield TokenAuth(database, TokenVerifier(rules, keys))
+        key_set = KeySet(settings.jwt_jwks_url) if settings.jwt_jwks_url else None
+        if key_set is not None:
+            stack.push_async_callback(key_set.close)
+            key_set.refresh_in_background()
+        browser = None
+        if settings.oidc_issuer is not None:
+            browser = BrowserSignIn.of(settings, database, redis, keys)
+            stack.push_async_callback(browser.sessions.close)
+        yield TokenAuth(database, TokenVerifier(rules, key_set), browser)

@@ -1,8 +1,8 @@
-"""Ends the sessions of API keys that are revoked, on this server.
+"""Ends the sockets and streams of API keys that are revoked, and of browsers that sign out, on this server.
 
 A message on Redis reports each revocation. Postgres is read every POLL_S seconds as well, so that a
 lost message, or an outage of Redis, delays the end by that time at most. Requests are not affected:
-each reads its key from Postgres.
+each reads its key or session from Postgres.
 """
 
 import asyncio
@@ -13,9 +13,10 @@ from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 import structlog
 
 from persistence.db.database import Database
+from persistence.db.ids import Prefix, prefix_of
 from persistence.db.transient import is_transient
 from persistence.feed.feed import Feed
-from persistence.workflows import api_keys
+from persistence.workflows import api_keys, browser_sessions
 from persistence.workflows.api_keys import REVOKED_CHANNEL
 
 log = structlog.get_logger(__name__)
@@ -24,7 +25,7 @@ POLL_S = 1.0
 
 
 class Revocations:
-    """The keys of open sessions of this process. While `running`, it notices when they end."""
+    """The keys and browser sessions of open sockets of this process. While `running`, it notices when they end."""
 
     def __init__(self, database: Database, feed: Feed) -> None:
         self._database, self._feed = database, feed
@@ -32,18 +33,18 @@ class Revocations:
         self._wake = asyncio.Event()
 
     @contextmanager
-    def watch(self, key_id: str) -> Iterator[asyncio.Event]:
-        """Yield an event that is set when the key is no longer valid."""
+    def watch(self, credential_id: str) -> Iterator[asyncio.Event]:
+        """Yield an event that is set when the key or session is no longer valid."""
         event = asyncio.Event()
-        self._ended[key_id].add(event)
-        # The key may have ended since it was read.
+        self._ended[credential_id].add(event)
+        # It may have ended since it was read.
         self._wake.set()
         try:
             yield event
         finally:
-            self._ended[key_id].discard(event)
-            if not self._ended[key_id]:
-                del self._ended[key_id]
+            self._ended[credential_id].discard(event)
+            if not self._ended[credential_id]:
+                del self._ended[credential_id]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -72,11 +73,17 @@ class Revocations:
 
     async def _check(self) -> None:
         try:
-            over = await api_keys.ended(self._database.pool, list(self._ended))
+            over = await self._ended_among(list(self._ended))
         except Exception as error:
             # The next check is a second later. An unknown fault must not end these checks.
             report = log.warning if is_transient(error) else log.exception
             report("sign_in.keys_unchecked", error=str(error) or type(error).__name__)
             return
-        for event in (event for key_id in over for event in self._ended.get(key_id, ())):
+        for event in (event for id in over for event in self._ended.get(id, ())):
             event.set()
+
+    async def _ended_among(self, ids: list[str]) -> set[str]:
+        sessions = [id for id in ids if prefix_of(id) is Prefix.BROWSER_SESSION]
+        keys = [id for id in ids if prefix_of(id) is Prefix.API_KEY]
+        over = await api_keys.ended(self._database.pool, keys) if keys else set()
+        return over | (await browser_sessions.ended(self._database.pool, sessions) if sessions else set())

@@ -17,6 +17,7 @@ from app.server.sign_in.auth import Auth, authorization_in, authorization_of
 from app.server.sign_in.challenge import FORBIDDEN_CLOSE
 from app.server.sign_in.revocations import Revocations
 from persistence.caller import Caller, CallerKind
+from persistence.problems import Unauthenticated
 from resolvers.context import Context
 
 SESSION = "treadle.session"
@@ -24,7 +25,9 @@ SESSION = "treadle.session"
 CHECK_S = 30.0
 """Seconds until the clock is read again: it may be set while a session is open."""
 REVOKED = "The API key was revoked or has expired: connect again with another one."
+SESSION_OVER = "The session has expired or was ended: connect again, and continue by seq."
 EXPIRED = "The token has expired: connect again with a new one, and continue by seq."
+CREDENTIALS = (b"authorization", b"cookie")
 STREAMS = (b"text/event-stream", b"multipart/mixed")
 
 
@@ -46,10 +49,10 @@ class CallerSession:
             await self._changed.wait()
             self._changed.clear()
             caller = self._caller
-            if caller is not None and caller.key_id is not None:
-                with revocations.watch(caller.key_id) as ended:
+            if caller is not None and caller.credential_id is not None:
+                with revocations.watch(caller.credential_id) as ended:
                     await ended.wait()
-                return REVOKED
+                return SESSION_OVER if caller.kind is CallerKind.SESSION else REVOKED
             if caller is not None and caller.expires_at is not None and await self._is_over(caller.expires_at):
                 return EXPIRED
 
@@ -66,7 +69,8 @@ class CallerSession:
 async def sign_in(auth: Auth, connection: HTTPConnection) -> tuple[Caller, Callable[[Caller], None]]:
     """Return the caller of a request or socket, and what to call if the caller is replaced.
 
-    A socket without an Authorization header has an unknown caller until `connection_init`.
+    The Authorization header comes before the session cookie. A socket with neither has an unknown caller until
+    `connection_init`.
 
     Raises:
         Unauthenticated: The caller is unknown.
@@ -74,9 +78,21 @@ async def sign_in(auth: Auth, connection: HTTPConnection) -> tuple[Caller, Calla
     session: CallerSession = connection.scope.get(SESSION) or CallerSession()
     address = connection.client.host if connection.client else None
     authorization = authorization_of(connection)
-    if authorization is None and connection.scope["type"] == "websocket" and auth.needs_token:
-        return Caller("unknown", {}, kind=CallerKind.UNKNOWN, address=address), session.sign_in
-    caller = await auth.caller(authorization, address)
+    cookie = auth.cookie_of(connection) if authorization is None else None
+    is_socket = connection.scope["type"] == "websocket"
+    if cookie is not None:
+        try:
+            caller = await auth.caller_of_cookie(cookie, address)
+        except Unauthenticated:
+            if not is_socket:
+                raise
+            caller = Caller("unknown", {}, kind=CallerKind.UNKNOWN, address=address)
+    elif authorization is None and is_socket and auth.needs_token:
+        caller = Caller("unknown", {}, kind=CallerKind.UNKNOWN, address=address)
+    else:
+        caller = await auth.caller(authorization, address)
+    if caller.kind is CallerKind.UNKNOWN:
+        return caller, session.sign_in
     session.sign_in(caller)
     return caller, session.sign_in
 
@@ -102,7 +118,7 @@ class SessionLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
-        elif scope["type"] == "http" and any(name == b"authorization" for name, _ in scope["headers"]):
+        elif scope["type"] == "http" and any(name in CREDENTIALS for name, _ in scope["headers"]):
             await self._request(scope, receive, send)
         else:
             await self._app(scope, receive, send)

@@ -98,7 +98,7 @@ class TokenVerifier:
             raise Unauthenticated(message) from error
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
             raise Unauthenticated(MALFORMED) from error
-        return TokenClaims(_subject(payload), _grants(payload, self._rules.claim), _moment(payload["exp"]))
+        return TokenClaims(subject_of(payload), roles_of(payload, self._rules.claim), moment_of(payload["exp"]))
 
     def _required_claims(self) -> list[str]:
         optional = {"iss": self._rules.issuer, "aud": self._rules.audience}
@@ -120,22 +120,24 @@ class TokenVerifier:
         return key
 
 
-def _subject(payload: dict[str, Any]) -> str:
+def subject_of(payload: Mapping[str, Any]) -> str:
+    """Return the `sub` of checked claims. Raises Unauthenticated."""
     subject = payload["sub"]
-    if not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
+    if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
         raise Unauthenticated(f"The `sub` of the token must have 1 to {MAX_SUBJECT} printable characters.")
     return str(subject)
 
 
-def _moment(expiry: Any) -> datetime:
+def moment_of(expiry: Any) -> datetime:
+    """Return the moment of a time in claims."""
     try:
         return datetime.fromtimestamp(int(expiry), UTC)
     except (ValueError, OverflowError, OSError):
         return FOREVER
 
 
-def _grants(payload: dict[str, Any], claim: str) -> dict[str, Role]:
-    """Return the roles of the claim. A token without it has none."""
+def roles_of(payload: Mapping[str, Any], claim: str) -> dict[str, Role]:
+    """Return the roles of the claim. A token without it has none. Raises Unauthenticated."""
     listed = payload.get(claim) or {}
     if not isinstance(listed, dict):
         raise Unauthenticated(f"The claim `{claim}` of the token must be an object: project to role.")

@@ -6,7 +6,7 @@ JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to wr
 The predicates of the indexes are the ones in the migrations, which are the source of the schema.
 
 Modules:
-    access: Secrets, API keys and the audit log.
+    access: Secrets, API keys, sessions of browsers and the audit log.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
     histories: What happens in runs: events, states and outputs of nodes, checkpoints.
     processes: Worker processes.
@@ -16,7 +16,7 @@ Modules:
     workflows: Projects, workflows, drafts and versions.
 """
 
-from persistence.db.tables.access import api_keys, audit_log, secrets
+from persistence.db.tables.access import api_keys, audit_log, browser_sessions, secrets
 from persistence.db.tables.base import Id, Moment, metadata
 from persistence.db.tables.histories import checkpoints, events, node_outputs, node_states, pending_writes
 from persistence.db.tables.processes import worker_heartbeats, workers
@@ -30,6 +30,7 @@ __all__ = [
     "Moment",
     "api_keys",
     "audit_log",
+    "browser_sessions",
     "checkpoints",
     "drafts",
     "events",

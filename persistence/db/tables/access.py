@@ -40,6 +40,24 @@ api_keys = Table(
     Index("ix_api_keys_project_id", "project_id"),
 )
 
+# Sign-in sessions of browsers. Only the SHA-256 hash of the cookie is stored, and the refresh token is encrypted.
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("subject", Text, nullable=False),
+    Column("roles", JSON, nullable=False),
+    # The end of the tokens, and of the whole session.
+    Column("expires_at", Moment, nullable=False),
+    Column("ends_at", Moment, nullable=False),
+    Column("refresh_key_id", Text),
+    Column("refresh_token", LargeBinary),
+    Column("renewal_claimed_until", Moment),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_browser_sessions_ends_at", "ends_at"),
+)
+
 # Who changed what. A trigger refuses to change or delete rows, so they refer to nothing.
 audit_log = Table(
     "audit_log",

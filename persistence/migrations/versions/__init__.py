@@ -19,4 +19,5 @@ Modules:
     0016_answerers: Who may answer a question of a run.
     0017_signals: Events that are sent to runs, and the waits for them.
     0018_partitions_of_histories: Partitions of events, outputs and checkpoints.
+    0019_browser_sessions: The sign-in sessions of browsers.
 """

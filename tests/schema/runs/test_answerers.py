@@ -29,7 +29,7 @@ def asking(answerers: Any) -> dict[str, Any]:
 def as_caller(context: Context, subject: str, role: Role = Role.RUNNER, key_id: str | None = None) -> Context:
     [project] = context.caller.roles
     kind = CallerKind.JWT if key_id is None else CallerKind.KEY
-    return replace(context, caller=Caller(subject, {project: role}, kind=kind, key_id=key_id))
+    return replace(context, caller=Caller(subject, {project: role}, kind=kind, credential_id=key_id))
 
 
 async def answer(context: Context, run_id: str, wait_id: str) -> list[str]:
