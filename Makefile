@@ -24,7 +24,7 @@ up: setup ## Start everything at http://127.0.0.1:8000/graphql
 	@exec $(BIN)/treadle up
 
 test: setup ## Run all tests on embedded stores, then bench-quick
-	@$(BIN)/python -m pytest -n 2 --ignore=tests/app/chaos/test_suite.py
+	@$(BIN)/python -m pytest -n 3 --ignore=tests/app/chaos/test_suite.py
 	@$(BIN)/python -m pytest tests/app/chaos/test_suite.py # Measures recovery times, so it runs by itself.
 	@$(BIN)/python -m bench --quick
 	@$(BIN)/python -m tests.programs
