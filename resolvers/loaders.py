@@ -14,6 +14,7 @@ from strawberry.dataloader import DataLoader
 from persistence import audit_log
 from persistence.caller import Caller
 from persistence.db.database import Database
+from persistence.db.pagination import totals
 from persistence.events import history
 from persistence.maintenance import queue_facts
 from persistence.runs import listing, related, waits
@@ -91,6 +92,7 @@ class Loaders:
     versions = _Loader(versions.get_pages)
     run = _Loader(runs.get_many)
     runs = _Loader(listing.pages)
+    total = _Loader(totals)
     median_duration = _Loader(listing.median_durations)
     graphs = _Loader(nodes.graphs)
     node_states = _Loader(nodes.states)

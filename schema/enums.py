@@ -11,6 +11,7 @@ from engine.triggers import webhook
 from persistence import problems
 from persistence.caller import Role as Role_
 from persistence.maintenance import queue_facts
+from persistence.runs import run_order
 
 RunStatus = strawberry.enum(
     states.RunStatus,
@@ -28,6 +29,8 @@ SKIPPED: the source left by other edges, was skipped, or has ended with its run.
 )
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
+RunOrderField = strawberry.enum(run_order.RunOrderField)
+OrderDirection = strawberry.enum(run_order.OrderDirection)
 RunMode = strawberry.enum(
     states.RunMode,
     description="""ASYNC: the mutation returns when the run is accepted; follow it by subscription.

@@ -5,7 +5,8 @@ from typing import Any, Generic, TypeVar
 
 import strawberry
 
-from persistence.db.pagination import Page
+from persistence.db.pagination import COUNTED, Page
+from schema.info import Info
 
 
 @strawberry.interface(
@@ -60,3 +61,24 @@ class Connection(Generic[NodeT]):
         return PageInfo(
             has_next_page=page.has_next, has_previous_page=page.has_previous, start_cursor=first, end_cursor=last
         )
+
+
+@strawberry.type(name="Connection")
+class CountedConnection(Connection[NodeT]):
+    """A connection whose list can be counted. Only clients that ask for the count pay for it."""
+
+    @strawberry.field
+    @staticmethod
+    async def total_count(page: strawberry.Parent[Page[Any]], info: Info) -> int:
+        return min(await _total(page, info), COUNTED)
+
+    @strawberry.field
+    @staticmethod
+    async def total_count_capped(page: strawberry.Parent[Page[Any]], info: Info) -> bool:
+        return await _total(page, info) > COUNTED
+
+
+async def _total(page: Page[Any], info: Info) -> int:
+    if page.counted is None:
+        return len(page.items)
+    return await info.context.loaders.total.load(page.counted) or 0

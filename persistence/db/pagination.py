@@ -9,12 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, true
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from persistence.caller import Caller
 from persistence.db.ids import Prefix
 from persistence.problems import Invalid, invalid
 
 MAX_PAGE = 100
 DEFAULT_PAGE = 25
+COUNTED = 10_000
+"""How far the objects of a list are counted."""
 ID = re.compile(r"[a-z]+_[0-9a-z]+")
 
 
@@ -36,6 +40,8 @@ class Page(Generic[AnyT]):
     cursors: list[str]
     has_next: bool
     has_previous: bool
+    counted: Select[Any] | None = None
+    """Selects the whole list up to one more than COUNTED, for lists that can be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,11 @@ class PageRange:
     def order(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the order in which the rows of a list that is newest first are read."""
         return column.asc() if self.is_backward else column.desc()
+
+    def position(self, item: Any) -> str:
+        """Return the position of an item, for its cursor."""
+        id: str = item.id
+        return id
 
     def limited(self, query: Select[Any], id: ColumnElement[Any]) -> Select[Any]:
         """Select the rows of the page, and one more, which shows whether the list goes on."""
@@ -98,7 +109,7 @@ class PageArguments:
         return size
 
 
-def make_page(rows: Sequence[ItemT], range_: PageRange) -> Page[ItemT]:
+def make_page(rows: Sequence[ItemT], range_: PageRange, counted: Select[Any] | None = None) -> Page[ItemT]:
     """Make a page from rows in the order in which they were read, one more than the page has.
 
     The extra row means that the list goes on in that direction. In the other direction it goes on if
@@ -110,7 +121,21 @@ def make_page(rows: Sequence[ItemT], range_: PageRange) -> Page[ItemT]:
         has_next, has_previous = range_.before is not None, goes_on
     else:
         has_next, has_previous = goes_on, range_.after is not None
-    return Page(items, [encode_cursor(item.id) for item in items], has_next, has_previous)
+    cursors = [encode_cursor(range_.position(item)) for item in items]
+    return Page(items, cursors, has_next, has_previous, counted)
+
+
+def to_count(query: Select[Any]) -> Select[Any]:
+    """Return the value of `Page.counted` for a query of a whole list."""
+    return query.order_by(None).limit(COUNTED + 1)
+
+
+async def totals(connection: AsyncConnection, _: Caller, counted: Sequence[Select[Any]]) -> dict[Select[Any], int]:
+    """Count lists, each up to one more than COUNTED. Each query has the condition of its caller."""
+    sizes: dict[Select[Any], int] = {}
+    for query in counted:
+        sizes[query] = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
+    return sizes
 
 
 def group_by_parent(queries: Sequence[QueryT], parent: str) -> dict[QueryT, list[str]]:

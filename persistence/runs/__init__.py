@@ -13,6 +13,7 @@ Modules:
     related: Pages of derived runs, forks and checkpoints.
     run: `Run`, `RunOptions` and `CommandResult`; reads runs by id.
     run_filter: `RunFilter`, which runs a list has.
+    run_order: `RunOrder`, the order of a list of runs, and its cursors.
     transition: Status changes in a transaction of the caller.
     waits: Reads and answers timers and questions.
 """

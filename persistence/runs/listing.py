@@ -1,23 +1,38 @@
-"""Lists of runs, newest first, and the usual duration of a version's runs.
+"""Lists of runs, and the usual duration of a version's runs.
 
 Every query is limited to the caller's projects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    CompoundSelect,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    cast,
+    func,
+    select,
+    true,
+    union,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.loop_share import in_turns
 from engine.states import RunStatus
 from persistence.caller import Caller
-from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
+from persistence.db.pagination import Page, group_by_parent, make_page, page_of_each, to_count
 from persistence.db.tables import runs, versions
 from persistence.runs.run import Run, run_of
-from persistence.runs.run_filter import RunFilter, conditions
+from persistence.runs.run_filter import RunFilter, conditions, named_workflows, searches
+from persistence.runs.run_order import RunOrderField, RunRange
 
 HISTORY_FOR_ESTIMATE = 50
 """How many of a version's last completed runs an estimate uses."""
@@ -25,43 +40,121 @@ HISTORY_FOR_ESTIMATE = 50
 
 @dataclass(frozen=True, slots=True)
 class RunsQuery:
-    """A page of the runs of one workflow or version, whose id is `id`, newest first."""
+    """A page of the runs of one workflow or version, whose id is `id`."""
 
     of: Literal["workflow_id", "version_id"]
     id: str
-    range_: PageRange
+    range_: RunRange
     where: RunFilter = field(default_factory=RunFilter)
 
 
 async def page(
     connection: AsyncConnection,
     caller: Caller,
-    range_: PageRange,
+    range_: RunRange,
     *,
     project_id: str | None = None,
     where: RunFilter = RunFilter(),
 ) -> Page[Run]:
     """Read a page of the caller's runs, or of one project."""
-    query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(where))
-    if project_id is not None:
-        query = query.where(runs.c.project_id == project_id)
-    rows = await connection.execute(range_.limited(query, runs.c.id))
-    return make_page([run_of(row) async for row in in_turns(rows.mappings())], range_)
+    projects = [one for one in caller.projects if project_id in (None, one)]
+    return await _page(connection, RunList(projects, where), range_)
 
 
 async def pages(
     connection: AsyncConnection, caller: Caller, queries: Sequence[RunsQuery]
 ) -> dict[RunsQuery, Page[Run]]:
-    """Read pages. Queries that differ only in the workflow or version share a statement."""
+    """Read pages. Queries without a search that differ only in the workflow or version share a statement."""
     pages: dict[RunsQuery, Page[Run]] = {}
-    for runs_query, ids in group_by_parent(queries, "id").items():
-        query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(runs_query.where))
-        by_parent: dict[str, list[Run]] = {id: [] for id in ids}
-        rows = await connection.execute(page_of_each(query, runs.c[runs_query.of], ids, runs_query.range_))
-        async for row in in_turns(rows.mappings()):
-            by_parent[row[runs_query.of]].append(run_of(row))
-        pages |= {replace(runs_query, id=id): make_page(found, runs_query.range_) for id, found in by_parent.items()}
+    for one, ids in group_by_parent(queries, "id").items():
+        lists = {id: RunList(caller.projects, one.where, runs.c[one.of] == id) for id in ids}
+        if one.where.search is None and one.range_.is_newest_first:
+            query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
+            by_parent: dict[str, list[Run]] = {id: [] for id in ids}
+            rows = await connection.execute(page_of_each(query, runs.c[one.of], ids, one.range_))
+            async for row in in_turns(rows.mappings()):
+                by_parent[row[one.of]].append(run_of(row))
+            found = {id: make_page(by_parent[id], one.range_, lists[id].counted(one.range_)) for id in ids}
+        else:
+            found = {id: await _page(connection, lists[id], one.range_) for id in ids}
+        pages |= {replace(one, id=id): each for id, each in found.items()}
     return pages
+
+
+async def _page(connection: AsyncConnection, list_: "RunList", range_: RunRange) -> Page[Run]:
+    rows = await connection.execute(list_.page(range_))
+    return make_page([run_of(row) async for row in in_turns(rows.mappings())], range_, list_.counted(range_))
+
+
+class RunList:
+    """The runs of some projects that match a filter, as queries.
+
+    Args:
+        projects: The projects that the caller may see.
+        where: The filter.
+        parent: The condition of the workflow or version, if the list has only its runs.
+    """
+
+    def __init__(self, projects: Sequence[str], where: RunFilter, parent: ColumnElement[bool] | None = None) -> None:
+        self._projects, self._where = projects, where
+        self._conditions = [*conditions(where), *(() if parent is None else (parent,))]
+        self._is_of_workflow = parent is not None
+
+    def page(self, range_: RunRange) -> Select[Any]:
+        """Select the runs of a page, and one more."""
+        within = partial(_limited, range_, range_.count + 1)
+        found = self._found(within, is_sorted_by_id=range_.sort.field is RunOrderField.CREATED_AT)
+        return within(self._all(runs) if found is None else select(runs).where(runs.c.id.in_(found)))
+
+    def counted(self, range_: RunRange) -> Select[Any]:
+        """Return the value of `Page.counted` of every page of the list in this order."""
+
+        def within(query: Select[Any]) -> Select[Any]:
+            # The order leads the planner to an index, where it would read the table up to the limit.
+            return to_count(query.where(*range_.sort.conditions())).order_by(*range_.sort.key())
+
+        found = self._found(within, is_sorted_by_id=True)
+        return within(self._all(runs.c.id)) if found is None else to_count(select(found.subquery()))
+
+    def _all(self, selected: Any) -> Select[Any]:
+        return select(selected).where(runs.c.project_id.in_(self._projects), *self._conditions)
+
+    def _found(
+        self, within: Callable[[Select[Any]], Select[Any]], *, is_sorted_by_id: bool
+    ) -> CompoundSelect[Any] | None:
+        """Select the ids of runs of the list, at least those that `within` leaves of it.
+
+        None if one index has them in the order.
+        """
+        if self._where.search is None and (is_sorted_by_id or len(self._projects) == 1):
+            return None
+        searched = [select(runs.c.id)] if self._where.search is None else searches(self._where)
+        found = [self._of_projects(query, within, is_sorted_by_id) for query in searched]
+        named = None if self._is_of_workflow else named_workflows(self._where, self._projects)
+        if named is not None:
+            found.append(_of_each(self._all(runs.c.id), runs.c.workflow_id, named.subquery(), within))
+        return union(*found)
+
+    def _of_projects(
+        self, query: Select[Any], within: Callable[[Select[Any]], Select[Any]], is_sorted_by_id: bool
+    ) -> Select[Any]:
+        query = query.where(*self._conditions)
+        if is_sorted_by_id or len(self._projects) == 1:
+            return within(query.where(runs.c.project_id.in_(self._projects)))
+        ids = func.unnest(cast(list(self._projects), ARRAY(Text))).table_valued("id", name="p").render_derived()
+        return _of_each(query, runs.c.project_id, ids, within)
+
+
+def _limited(range_: RunRange, count: int, query: Select[Any]) -> Select[Any]:
+    return range_.ordered(range_.of(query)).limit(count)
+
+
+def _of_each(
+    query: Select[Any], parent: ColumnElement[Any], parents: FromClause, within: Callable[[Select[Any]], Select[Any]]
+) -> Select[Any]:
+    """Select what `within` leaves of each parent's runs: no index has the runs of all in one order."""
+    rows = within(query.where(parent == parents.c.id)).lateral()
+    return select(rows.c.id).select_from(parents.join(rows, true()))
 
 
 async def median_durations(

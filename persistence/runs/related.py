@@ -7,13 +7,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, ColumnElement, ScalarSelect, Select, Text, cast, column, func, or_, select, true, union
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    ScalarSelect,
+    Select,
+    Text,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    union,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.loop_share import in_turns
 from engine.states import RunSource
 from persistence.caller import Caller
-from persistence.db.pagination import HasId, Page, PageRange, group_by_parent, make_page
+from persistence.db.pagination import HasId, Page, PageRange, group_by_parent, make_page, to_count
 from persistence.db.tables import checkpoints, runs
 from persistence.events.history import Checkpoint, checkpoints_of_row, visible_checkpoints
 from persistence.events.steps import stored_id
@@ -51,7 +65,7 @@ async def derived_runs(
         ).lateral("derived")
         return _runs(caller, query).join(ids, ids.c.id == runs.c.id)
 
-    return await _pages(connection, queries, of, lambda row, _: [run_of(row)])
+    return _countable(await _pages(connection, queries, of, lambda row, _: [run_of(row)]), of)
 
 
 async def forks(
@@ -62,7 +76,20 @@ async def forks(
     def of(parent: ColumnElement[str], query: RelatedRunsQuery) -> Select[Any]:
         return _runs(caller, query).where(runs.c.forked_from_id == parent)
 
-    return await _pages(connection, queries, of, lambda row, _: [run_of(row)])
+    return _countable(await _pages(connection, queries, of, lambda row, _: [run_of(row)]), of)
+
+
+def _countable(
+    pages: dict[RelatedRunsQuery, Page[Run]], of: Callable[[ColumnElement[str], RelatedRunsQuery], Select[Any]]
+) -> dict[RelatedRunsQuery, Page[Run]]:
+    """Add to each page the query of its whole list."""
+
+    def counted(query: RelatedRunsQuery) -> Select[Any]:
+        parent = select(literal(query.parent_id, Text).label("id")).subquery("parents")
+        related = of(parent.c.id, replace(query, range_=PageRange(0))).lateral("related")
+        return to_count(select(related.c.id).select_from(parent.join(related, true())))
+
+    return {query: replace(page, counted=counted(query)) for query, page in pages.items()}
 
 
 async def checkpoints_of(

@@ -3,15 +3,30 @@
 The conditions of a query and the test of one run, for subscriptions, say the same.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import ARRAY, ColumnElement, Text, and_, cast, text
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    literal,
+    literal_column,
+    select,
+    text,
+)
 
 from engine.states import RunSource, RunStatus
 from persistence.db.ids import first_id
-from persistence.db.tables import runs
+from persistence.db.tables import runs, workflows
 from persistence.problems import invalid
 from persistence.runs.run import Run
 
@@ -20,6 +35,9 @@ MAX_CLOCK_SKEW_S = 2 * 3600
 
 It is a wrong summer time and a little more.
 """
+MAX_SEARCH = 200
+ERROR_TEXT = "((runs.error->>'code') || ' ' || (runs.error->>'message'))"
+"""The text of a run's error that is searched, as the trigram index has it."""
 MAX_DURATION_MS = 1e12
 """Milliseconds of the longest duration that a filter may name."""
 
@@ -29,7 +47,9 @@ class RunFilter:
     """The filter of a list of runs.
 
     A field that is None matches every run, an empty list of alternatives matches none. Of tags, a
-    run must have all.
+    run must have all. `search` is a part of the error (code and message) or of the name of the
+    workflow, in upper or lower case, or it is a tag or the id of the run. In a list of one workflow,
+    the name does not count.
     """
 
     workflow_id: str | None = None
@@ -43,12 +63,17 @@ class RunFilter:
     error_code: Sequence[str] | None = None
     duration_ms_min: float | None = None
     duration_ms_max: float | None = None
+    search: str | None = None
 
     def check(self) -> None:
         """Raise Invalid for values that no run can have, or that the database cannot compare."""
         for name, value in (("durationMsMin", self.duration_ms_min), ("durationMsMax", self.duration_ms_max)):
             if value is not None and not 0 <= value <= MAX_DURATION_MS:
                 raise invalid(f"filter.{name}", "OUT_OF_RANGE", f"must be from 0 to {MAX_DURATION_MS:,}")
+        if self.search is not None and not 1 <= len(self.search.strip()) <= MAX_SEARCH:
+            raise invalid(
+                "filter.search", "OUT_OF_RANGE", f"must have 1 to {MAX_SEARCH} characters besides white space"
+            )
 
     def matches_status(self, status: RunStatus | None) -> bool:
         """Whether the filter accepts a status.
@@ -57,9 +82,18 @@ class RunFilter:
         """
         return status is not None and (self.status is None or status in self.status)
 
-    def matches(self, run: Run) -> bool:
-        """Whether a run matches everything but the status."""
-        return self._matches_origin(run) and self._matches_end(run)
+    def matches(self, run: Run, workflow_name: str = "") -> bool:
+        """Whether a run matches everything but the status. Only `search` needs the name of its workflow."""
+        return self._matches_origin(run) and self._matches_end(run) and self._matches_search(run, workflow_name)
+
+    def _matches_search(self, run: Run, workflow_name: str) -> bool:
+        if self.search is None:
+            return True
+        wanted = self.search.strip()
+        error = "" if run.error is None else f"{run.error.code} {run.error.message}"
+        name = "" if self.workflow_id is not None else workflow_name
+        is_named = wanted == run.id or wanted in (run.options.tags or ())
+        return is_named or any(wanted.lower() in text.lower() for text in (error, name))
 
     def _matches_origin(self, run: Run) -> bool:
         return (
@@ -85,8 +119,36 @@ class RunFilter:
         )
 
 
+def searches(where: RunFilter) -> list[Select[Any]]:
+    """Return queries of ids of runs that together find what `search` selects; see `conditions`.
+
+    Each is answered by an index of its own. One query with OR could use none of them in the order of
+    a list.
+    """
+    wanted = (where.search or "").strip()
+    of_run = select(runs.c.id)
+    error = func.lower(literal_column(ERROR_TEXT)).like(func.lower(literal(f"%{_escaped(wanted)}%", Text)))
+    return [
+        of_run.where(text("runs.error IS NOT NULL"), error),
+        of_run.where(_has_tags([wanted])),
+        of_run.where(runs.c.id == wanted),
+    ]
+
+
+def named_workflows(where: RunFilter, projects: Sequence[str]) -> Select[Any] | None:
+    """Select the workflows whose runs `search` finds by the name; None if the list is of one workflow."""
+    if where.search is None or where.workflow_id is not None:
+        return None
+    named = workflows.c.name.icontains(where.search.strip(), autoescape=True)
+    return select(workflows.c.id).where(workflows.c.project_id.in_(projects), named)
+
+
+def _escaped(wanted: str) -> str:
+    return re.sub(r"([\\%_])", r"\\\1", wanted)
+
+
 def conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
-    """Yield the conditions of a filter on the table `runs`."""
+    """Yield the conditions of a filter on the table `runs`, without `search`."""
     column = runs.c
     if where.workflow_id is not None:
         yield column.workflow_id == where.workflow_id
@@ -101,7 +163,8 @@ def conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
     if where.tags:
         yield _has_tags(where.tags)
     if where.error_code is not None:
-        one_of = text("(runs.error->>'code') = ANY(:codes)").bindparams(codes=list(where.error_code))
+        codes = bindparam("codes", list(where.error_code), ARRAY(Text))
+        one_of = text("(runs.error->>'code') = ANY(:codes)").bindparams(codes)
         yield and_(text("runs.error IS NOT NULL"), one_of)
     yield from _duration(where)
     # Lists are in the order of ids, which servers make by their own clocks. A bound on the id ends
@@ -116,6 +179,9 @@ def conditions(where: RunFilter) -> Iterator[ColumnElement[bool]]:
 
 def _duration(where: RunFilter) -> Iterator[ColumnElement[bool]]:
     took = runs.c.finished_at - runs.c.started_at
+    if where.duration_ms_min is not None or where.duration_ms_max is not None:
+        # The predicate of the index.
+        yield and_(runs.c.finished_at.is_not(None), runs.c.started_at.is_not(None))
     if where.duration_ms_min is not None:
         yield took >= timedelta(milliseconds=where.duration_ms_min)
     if where.duration_ms_max is not None:

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.states import TERMINAL
 from persistence.caller import Caller
 from persistence.db.ids import new_id
-from persistence.db.pagination import Page, PageRange, make_page
+from persistence.db.pagination import Page, PageRange, make_page, to_count
 from persistence.db.tables import runs, workflows
 from persistence.events.publisher import STREAM_TTL_S
 from persistence.problems import NotFound
@@ -88,7 +88,7 @@ async def page(
         text = workflows.c.name + "\n" + workflows.c.description
         query = query.where(text.icontains(search, autoescape=True))
     rows = await connection.execute(range_.limited(query, workflows.c.id))
-    return make_page([Workflow(**row) for row in rows.mappings()], range_)
+    return make_page([Workflow(**row) for row in rows.mappings()], range_, to_count(query))
 
 
 async def change(connection: AsyncConnection, caller: Caller, workflow_id: str, values: Mapping[str, str]) -> Workflow:

@@ -29,6 +29,7 @@ from persistence.runs.node_states import NodeName, VersionGraph
 from persistence.runs.related import RelatedRunsQuery
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
+from persistence.runs.run_order import NEWEST_FIRST, RunOrder
 from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
@@ -153,8 +154,9 @@ async def run_page(
     *,
     project_id: str | None = None,
     where: RunFilter | None = None,
+    order: RunOrder = NEWEST_FIRST,
 ) -> Page[Run]:
-    """Return a page of runs, newest first.
+    """Return a page of runs.
 
     Raises NotFound for a project that the caller may not see.
     """
@@ -162,7 +164,7 @@ async def run_page(
     where.check()
     if project_id is not None:
         require(context.caller, QUERIES["runs"], project_id)
-    range_ = arguments.checked(Prefix.RUN)
+    range_ = order.checked(arguments)
     async with context.database.connect() as connection:
         return await listing.page(connection, context.caller, range_, project_id=project_id, where=where)
 

@@ -236,8 +236,16 @@ async def changed_runs(context: Context, project_id: str | None, where: RunFilte
 
     async with aclosing(context.feed.run_changes.watch(wants, *project_ids)) as changed:
         async for run in changed:
-            if where.matches(run):
+            if where.matches(run, await _workflow_name(context, where, run)):
                 yield run
+
+
+async def _workflow_name(context: Context, where: RunFilter, run: Run) -> str:
+    """Return the name of the workflow of a run; empty if the filter does not need it."""
+    if where.search is None or run.workflow_id is None:
+        return ""
+    workflow = await context.loaders.workflow.load(run.workflow_id)
+    return "" if workflow is None else workflow.name
 
 
 async def draft_saves(context: Context, workflow_id: str) -> AsyncGenerator[Draft]:

@@ -14,6 +14,7 @@ from persistence.db.pagination import Page, PageArguments
 from persistence.runs.listing import RunsQuery
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
+from persistence.runs.run_order import NEWEST_FIRST, RunOrder
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionPageRequest
 from resolvers.authorise import require
@@ -38,10 +39,11 @@ async def run_page_of(
     arguments: PageArguments,
     *,
     where: RunFilter = RunFilter(),
+    order: RunOrder = NEWEST_FIRST,
 ) -> Page[Run]:
-    """Return a page of the runs of one workflow or version, newest first."""
+    """Return a page of the runs of one workflow or version."""
     where.check()
-    page = await context.loaders.runs.load(RunsQuery(of, id, arguments.checked(Prefix.RUN), where))
+    page = await context.loaders.runs.load(RunsQuery(of, id, order.checked(arguments), where))
     assert page is not None
     return page
 

@@ -47,6 +47,8 @@ HEAVY = {
     "problems": 10,
     "completedNodes": 10,
     "nextTimes": 10,
+    "totalCount": 25,
+    "totalCountCapped": 25,
 }
 """Extra points of fields that compute something, such as the validation of a spec."""
 BY_SIZE = {"validateSpec": ("spec", 20), "evaluateExpression": ("context", 2)}

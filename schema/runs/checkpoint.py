@@ -14,7 +14,7 @@ from resolvers.runs.queries import NodeView
 from resolvers.workflows import specs
 from resolvers.workflows.specs import ExpressionResult
 from schema.info import Info
-from schema.relay import Connection, Node
+from schema.relay import CountedConnection, Node
 from schema.runs.node_state import EdgeStateType, NodeStateType
 from schema.scalars import JSON
 from schema.spec import ExpressionResultType, KindArgument
@@ -83,7 +83,7 @@ class CheckpointType(Node):
         return await queries.state_at(info.context, checkpoint)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
+        graphql_type=CountedConnection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
         description="Runs that were forked from this checkpoint.",
     )
     @staticmethod

@@ -8,6 +8,7 @@ import strawberry
 from engine.states import RunMode, RunSource, RunStatus
 from persistence.runs.run import RunOptions
 from persistence.runs.run_filter import RunFilter
+from persistence.runs.run_order import NEWEST_FIRST, OrderDirection, RunOrder, RunOrderField
 from resolvers.runs.start import StartArguments
 from schema import enums as enums
 from schema.payload import Payload
@@ -33,6 +34,21 @@ class RunFilterInput:
     duration_ms_max: float | None = strawberry.field(
         default=None, description="Runs that ended, at most this time after their first start."
     )
+    search: str | None = strawberry.field(
+        default=None,
+        description="1 to 200 characters: a part of the error (code and message) or of the workflow's name, in upper or "
+        "lower case, or a tag or the id of the run. In a list of one workflow, its name does not count.",
+    )
+
+
+@strawberry.input(name="RunOrder")
+class RunOrderInput:
+    field: RunOrderField
+    direction: OrderDirection = OrderDirection.DESC
+
+
+def run_order(order: RunOrderInput | None) -> RunOrder:
+    return NEWEST_FIRST if order is None else RunOrder(order.field, order.direction)
 
 
 def run_filter(filter: RunFilterInput | None) -> RunFilter:

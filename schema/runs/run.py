@@ -28,7 +28,7 @@ from resolvers.runs.queue_reasons import QueueReason
 from resolvers.runs.signals import signal_page
 from schema import enums as enums
 from schema.info import Info
-from schema.relay import Connection, Node
+from schema.relay import Connection, CountedConnection, Node
 from schema.runs.checkpoint import CheckpointType
 from schema.runs.event import LogPage, LogRecordedType, RunEvent, RunEventPage
 from schema.runs.node_state import EdgeStateType, NodeStateType, RunErrorType
@@ -321,7 +321,7 @@ class RunType(Node):
         return await info.context.loaders.checkpoint.load(run.forked_from_id) if run.forked_from_id else None
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
+        graphql_type=CountedConnection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
         description="Retries, forks and subworkflow runs that were created from this run.",
     )
     @staticmethod

@@ -11,7 +11,7 @@ from resolvers import global_ids
 from resolvers import projects as project_resolvers
 from resolvers.workflows import workflows as workflow_resolvers
 from schema.info import Info
-from schema.relay import Connection, Node
+from schema.relay import Connection, CountedConnection, Node
 from schema.workflows.project import ProjectType, Viewer
 from schema.workflows.workflow import WorkflowType
 
@@ -65,7 +65,7 @@ class WorkflowQueries:
         return await workflow_resolvers.workflow(info.context, id)
 
     @strawberry.field(
-        graphql_type=Connection[WorkflowType], description="`search` filters by text in name or description."
+        graphql_type=CountedConnection[WorkflowType], description="`search` filters by text in name or description."
     )
     @staticmethod
     async def workflows(

@@ -14,7 +14,7 @@ from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
 from schema.info import Info
 from schema.payload import Payload
-from schema.relay import Connection, Node
+from schema.relay import CountedConnection, Node
 from schema.scalars import JSON
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class WorkflowVersion(Node):
         return input_schema_of(version.spec)
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
+        graphql_type=CountedConnection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
+        description="Newest first.",
     )
     @staticmethod
     async def runs(

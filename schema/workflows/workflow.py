@@ -9,6 +9,7 @@ from engine.states import VersionStatus
 from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
+from persistence.runs.run_order import NEWEST_FIRST, RunOrder
 from persistence.triggers.trigger import Trigger
 from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project
@@ -18,14 +19,14 @@ from resolvers.triggers.queries import triggers_of_workflow
 from resolvers.workflows import versions as version_resolvers
 from schema.info import Info
 from schema.payload import Payload
-from schema.relay import Connection, Node
+from schema.relay import Connection, CountedConnection, Node
 from schema.scalars import JSON
 from schema.workflows.draft import WorkflowDraft
 from schema.workflows.project import ProjectType
 from schema.workflows.version import WorkflowVersion
 
 if TYPE_CHECKING:
-    from schema.runs.inputs import RunFilterInput
+    from schema.runs.inputs import RunFilterInput, RunOrderInput
     from schema.runs.run import RunType
     from schema.triggers.trigger import TriggerType
 
@@ -79,7 +80,8 @@ class WorkflowType(Node):
         )
 
     @strawberry.field(
-        graphql_type=Connection[Annotated["RunType", strawberry.lazy("schema.runs.run")]], description="Newest first."
+        graphql_type=CountedConnection[Annotated["RunType", strawberry.lazy("schema.runs.run")]],
+        description="Newest first, unless `orderBy` has another order.",
     )
     @staticmethod
     async def runs(
@@ -90,12 +92,19 @@ class WorkflowType(Node):
         last: int | None = None,
         before: str | None = None,
         filter: Annotated["RunFilterInput", strawberry.lazy("schema.runs.inputs")] | None = None,
+        order_by: Annotated["RunOrderInput", strawberry.lazy("schema.runs.inputs")] | None = None,
     ) -> Page[Run]:
         values = {} if filter is None else vars(filter)
         tuples = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         where = RunFilter(**{**values, **tuples, "workflow_id": None})
+        order = NEWEST_FIRST if order_by is None else RunOrder(order_by.field, order_by.direction)
         return await version_resolvers.run_page_of(
-            info.context, "workflow_id", workflow.id, PageArguments(first, after, last, before), where=where
+            info.context,
+            "workflow_id",
+            workflow.id,
+            PageArguments(first, after, last, before),
+            where=where,
+            order=order,
         )
 
     @strawberry.field(

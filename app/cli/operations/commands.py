@@ -29,6 +29,10 @@ def runs(
     workflow: Annotated[str | None, typer.Option(help="Only runs of the workflow with this id.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag; may be repeated.")] = None,
     error: Annotated[list[str] | None, typer.Option(help="Only runs with this error code; may be repeated.")] = None,
+    search: Annotated[
+        str | None,
+        typer.Option(help="Only runs with this text in the error or the workflow's name, or as a tag or id."),
+    ] = None,
     project: Project = None,
     limit: Limit = 25,
     json: Json = False,
@@ -38,7 +42,7 @@ def runs(
     """List runs, newest first, or show one."""
     from app.cli.operations.objects import RUNS
 
-    given = {"status": status, "workflowId": workflow, "tags": tag, "errorCode": error}
+    given = {"status": status, "workflowId": workflow, "tags": tag, "errorCode": error, "search": search}
     where = {name: value for name, value in given.items() if value}
     _list_or_show(RUNS, id, json, url, token, limit=limit, project=project, filter=where)
 

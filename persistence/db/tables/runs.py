@@ -106,6 +106,21 @@ runs = Table(
     Index("ix_runs_version_id_id", "version_id", "id"),
     Index("ix_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_runs_error_code", text("(error->>'code')"), "id", postgresql_where=text("error IS NOT NULL")),
+    Index(
+        "ix_runs_project_id_finished_at",
+        "project_id",
+        "finished_at",
+        "id",
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    Index(
+        "ix_runs_project_id_duration",
+        "project_id",
+        text("(finished_at - started_at)"),
+        "id",
+        postgresql_where=text("finished_at IS NOT NULL AND started_at IS NOT NULL"),
+    ),
+    # ix_runs_error_text is not here: it exists only where the database has pg_trgm; see migration 0020.
     Index("uq_runs_parent", "parent_id", "parent_key", unique=True, postgresql_where=text("parent_id IS NOT NULL")),
     Index(
         "ix_runs_children",

@@ -20,4 +20,5 @@ Modules:
     0017_signals: Events that are sent to runs, and the waits for them.
     0018_partitions_of_histories: Partitions of events, outputs and checkpoints.
     0019_browser_sessions: The sign-in sessions of browsers.
+    0020_lists_in_order_and_search: The indexes of lists by end and duration, and of the search of errors.
 """

@@ -11,12 +11,12 @@ from engine.states import EventType, LogLevel, NodeStatus, RunStatus
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.db.pagination import PageRange
 from persistence.events import codec, history
 from persistence.events.history import EventsQuery, Window
 from persistence.runs import listing, node_states
 from persistence.runs import run as runs
 from persistence.runs.run_filter import RunFilter
+from persistence.runs.run_order import RunRange
 from tests.journal_worker import HeldRun, accept_run, open_worker
 
 OTHER_CALLER = Caller("other", {"prj_other": Role.ADMIN})
@@ -110,17 +110,17 @@ async def test_runs_are_listed_newest_first_and_filtered(database: Database, cal
     async with database.connect() as connection:
 
         async def ids(after: str | None = None, where: RunFilter | None = None) -> list[str]:
-            page = await listing.page(connection, caller, PageRange(10, after), where=where or RunFilter())
+            page = await listing.page(connection, caller, RunRange(10, after), where=where or RunFilter())
             return [run.id for run in page.items]
 
         assert await ids() == newest
-        page = await listing.page(connection, caller, PageRange(2))
+        page = await listing.page(connection, caller, RunRange(2))
         assert await ids(after=page.items[-1].id) == newest[2:]
         assert await ids(where=RunFilter(status=[RunStatus.QUEUED])) == [newest[1], newest[3]]
         assert await ids(where=RunFilter(status=[])) == []
         assert await ids(where=RunFilter(version_id="ver_none")) == []
         assert await ids(where=RunFilter(created_after=created[1].created_at)) == newest[:3]
-        assert (await listing.page(connection, OTHER_CALLER, PageRange(10))).items == []
+        assert (await listing.page(connection, OTHER_CALLER, RunRange(10))).items == []
         assert await runs.get(connection, OTHER_CALLER, created[0].id) is None
 
 
@@ -139,7 +139,7 @@ async def test_a_server_with_a_wrong_clock_still_lists_runs_by_the_databases_tim
             (RunFilter(created_after=around[1]), 0),
             (RunFilter(created_before=around[0]), 0),
         ):
-            page = await listing.page(connection, caller, PageRange(10), where=filter)
+            page = await listing.page(connection, caller, RunRange(10), where=filter)
             assert [one.id for one in page.items] == [run.id] * count
 
 

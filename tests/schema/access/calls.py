@@ -45,7 +45,9 @@ FILTER = {
     "errorCode": ["A"],
     "durationMsMin": 0,
     "durationMsMax": 1,
+    "search": "a text",
 }
+ORDER = {"field": "FINISHED_AT", "direction": "ASC"}
 AUDITED = {
     "subject": "nobody",
     "action": ["createWorkflow"],
@@ -99,6 +101,8 @@ QUERIES = [
     Call("runs", FROM_END),
     Call("runs", {"projectId": "{project}", **PAGE}),
     Call("runs", {"projectId": "{project}", "filter": FILTER}),
+    Call("runs", {"projectId": "{project}", "orderBy": ORDER}),
+    Call("runs", {"filter": {"search": "{run}"}}),
     *(Call("runs", {"filter": {name: FILTER[name]}}) for name in ("workflowId", "versionId", "triggerId")),
     Call("nodeTypes"),
     Call("nodeType", {"name": "start"}),
@@ -240,7 +244,7 @@ NESTED = {
     "Checkpoint.evaluate": {"expression": "1", "kind": "EXPRESSION"},
     "Workflow.version": {"number": 1},
     "Workflow.versions": {"status": "PUBLISHED"},
-    "Workflow.runs": {"filter": {"versionId": "{version}"}},
+    "Workflow.runs": {"filter": {"versionId": "{version}"}, "orderBy": {"field": "CREATED_AT", "direction": "DESC"}},
     "Trigger.nextTimes": {"first": 1},
 }
 """Arguments of fields of objects. Those of pages need no entry; pages from the end may have others."""
