@@ -281,6 +281,12 @@ class Settings(BaseSettings):
         description="Failures in a row after which a trigger is disabled. Enabling it clears them. Increase it if a "
         "workflow is often without a published version for longer.",
     )
+    endpoint_max_failing_days: float = Field(
+        5,
+        gt=0,
+        description="Days for which all messages to an endpoint have failed, after which it is disabled. Enabling it "
+        "begins anew.",
+    )
     presence: Literal["auto", "off"] = Field(
         "auto",
         description="`auto`: each worker holds an advisory lock in Postgres, so that its death is detected within a "

@@ -18,6 +18,7 @@ Packages, from the lowest layer to the highest:
     validation: Finds every problem of a spec before it runs.
     nodes: The built-in node types, and the registry of all node types.
     triggers: The built-in trigger kinds, and the registry of all kinds.
+    notifications: Messages to other systems: their signature, their attempts, their sending.
     fork: Changes the state of a run for a fork, a retry or a rewind.
 
 Modules:

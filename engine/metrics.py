@@ -104,6 +104,12 @@ JOURNAL_COMMIT_SECONDS = Histogram(
 JOURNAL_GROUP_RUNS = Histogram(
     "treadle_journal_group_runs", "Runs in one commit of the journal.", buckets=SIZES, registry=REGISTRY
 )
+DELIVERY_ATTEMPTS = Counter(
+    "treadle_delivery_attempts_total",
+    "Attempts to deliver a message to an endpoint, by result (delivered, repeated, failed).",
+    ("result",),
+    registry=REGISTRY,
+)
 SANDBOXES = Gauge(
     "treadle_sandboxes", "Sandboxes of this process, by state (busy, idle).", ("state",), registry=REGISTRY
 )

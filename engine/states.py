@@ -303,6 +303,29 @@ class TriggerEventStatus(StrEnum):
     """It was a test."""
 
 
+class EndpointEvent(StrEnum):
+    """An event that an endpoint may receive. docs/notifications.md describes the messages."""
+
+    RUN_COMPLETED = "RUN_COMPLETED"
+    RUN_FAILED = "RUN_FAILED"
+    RUN_CANCELLED = "RUN_CANCELLED"
+    RUN_WAITING = "RUN_WAITING"
+    """A run waits for a timer, a person, an event or a child run."""
+    TRIGGER_DISABLED = "TRIGGER_DISABLED"
+    """A trigger was disabled, after failures or by a person."""
+
+
+class DeliveryStatus(StrEnum):
+    """The status of a delivery to an endpoint. docs/notifications.md draws it."""
+
+    PENDING = "PENDING"
+    """It waits for its next attempt."""
+    DELIVERED = "DELIVERED"
+    """The endpoint has answered with a status 2xx."""
+    FAILED = "FAILED"
+    """All attempts have failed, or the endpoint does not exist any more. It can be resent."""
+
+
 class VersionStatus(StrEnum):
     """The status of a version of a workflow."""
 

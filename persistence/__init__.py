@@ -2,7 +2,7 @@
 
 Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
 readers and workers, and loses no data. Layers, lowest first: caller and problems; db; audit_log, events,
-secrets and sql_databases; journal and workflows; runs; checkpoints, feed, queue and triggers;
+secrets and sql_databases; journal and workflows; runs; checkpoints, feed, notifications, queue and triggers;
 maintenance.
 
 Modules:
@@ -19,6 +19,7 @@ Packages:
     journal: Group commit of what workers' runs did.
     maintenance: Rescue of lost runs, timers, worker presence and retention.
     migrations: Alembic's migrations of the schema.
+    notifications: Endpoints of other systems, and the outbox of deliveries to them.
     queue: Claims and leases of runs, and notifications of workers.
     signals: Events that systems outside send to runs, and the waits that they end.
     runs: Runs as rows: creation, commands, lists, node states and waits.

@@ -21,6 +21,7 @@ Modules:
 - catalog: node types, tools, models, templates and trigger kinds
 - global_ids: load any object by its global id
 - projects, secrets, api_keys: projects, secrets and API keys
+- endpoints: endpoints of other systems, and the deliveries to them
 - audit_log: read the audit log
 - workers: the live workers of the installation
 """

@@ -36,6 +36,10 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.trigger_event.load(id)
         case Prefix.WEBHOOK_DELIVERY:
             return await context.loaders.webhook_delivery.load(id)
+        case Prefix.ENDPOINT:
+            return await context.loaders.endpoint.load(id)
+        case Prefix.DELIVERY:
+            return await context.loaders.delivery.load(id)
         case Prefix.SIGNAL:
             return await context.loaders.signal.load(id)
         case Prefix.API_KEY:

@@ -17,6 +17,8 @@ from persistence.db.database import Database
 from persistence.db.pagination import totals
 from persistence.events import history
 from persistence.maintenance import queue_facts
+from persistence.notifications import delivery as messages
+from persistence.notifications import endpoint as endpoints
 from persistence.runs import listing, related, waits
 from persistence.runs import node_states as nodes
 from persistence.runs import run as runs
@@ -117,6 +119,9 @@ class Loaders:
     trigger_events = _Loader(firings.pages)
     webhook_delivery = _Loader(webhooks.get_many)
     webhook_deliveries = _Loader(webhooks.pages)
+    endpoint = _Loader(endpoints.get_many)
+    delivery = _Loader(messages.get_many)
+    deliveries = _Loader(messages.pages)
     trigger_event_of_run = _Loader(firings.of_runs)
 
     def __init__(self, database: Database, caller: Caller) -> None:

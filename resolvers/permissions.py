@@ -17,6 +17,8 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
         "apiKeys": Role.ADMIN,
         "auditLog": Role.ADMIN,
+        "endpoint": Role.VIEWER,
+        "endpoints": Role.VIEWER,
         "evaluateExpression": PUBLIC,
         "models": Role.VIEWER,
         "node": Role.VIEWER,
@@ -48,11 +50,13 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "cancelRun": Role.RUNNER,
         # In no project: see Caller.may_create_projects.
         "createProject": Role.ADMIN,
+        "createEndpoint": Role.EDITOR,
         "createApiKey": Role.ADMIN,
         "createRun": Role.RUNNER,
         "createTrigger": Role.EDITOR,
         "createVersion": Role.EDITOR,
         "createWorkflow": Role.EDITOR,
+        "deleteEndpoint": Role.EDITOR,
         "deleteSecret": Role.EDITOR,
         "deleteTrigger": Role.EDITOR,
         "deleteWorkflow": Role.EDITOR,
@@ -62,6 +66,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "pauseRun": Role.RUNNER,
         "publishVersion": Role.EDITOR,
         "replayWebhookDelivery": Role.RUNNER,
+        "resendDelivery": Role.EDITOR,
         "restoreVersion": Role.EDITOR,
         "resumeRun": Role.RUNNER,
         "retryRun": Role.RUNNER,
@@ -77,6 +82,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "stepRun": Role.RUNNER,
         "testNode": Role.RUNNER,
         "testTrigger": Role.EDITOR,
+        "updateEndpoint": Role.EDITOR,
         "updateTrigger": Role.EDITOR,
         "updateWorkflow": Role.EDITOR,
     }
@@ -93,6 +99,8 @@ SUBSCRIPTIONS: Mapping[str, Role] = MappingProxyType(
 )
 SEE_WEBHOOK_ADDRESS = Role.EDITOR
 """To see the address of a webhook: whoever knows it may post to it."""
+SEE_ENDPOINT_ADDRESS = Role.EDITOR
+"""To see the whole address of an endpoint: its path may be a credential."""
 SEE_CALLBACK_ADDRESS = Role.RUNNER
 """To see the callback address of a wait: whoever knows it may end the wait."""
 REPLACE_ANSWERS = Role.EDITOR

@@ -6,6 +6,7 @@ Types read attributes off the domain objects that `resolvers` return. Packages, 
 - execution: the executor, and the report of each operation
 - workflows: projects, workflows, drafts and versions
 - runs: runs, node states, events, checkpoints, waits and `testNode`
+- notifications: endpoints and deliveries
 - triggers: triggers, the record of their firings, and their mutations
 
 Modules:

@@ -55,6 +55,16 @@ TriggerEventStatus = strawberry.enum(
 the trigger, or a limit, allowed no run.
 FAILED: no version was published, or the inputs were invalid. TEST: it was a test.""",
 )
+EndpointEvent = strawberry.enum(
+    states.EndpointEvent,
+    description="""An event of a run or a trigger. RUN_WAITING: a run waits for a timer, a person, an event or a child run.
+TRIGGER_DISABLED: a trigger was disabled, after failures or by a person.""",
+)
+DeliveryStatus = strawberry.enum(
+    states.DeliveryStatus,
+    description="""PENDING: it waits for its next attempt. DELIVERED: the endpoint has answered with a status 2xx.
+FAILED: all attempts have failed, or the endpoint is disabled; it can be resent.""",
+)
 SignatureVerdict = strawberry.enum(
     webhook.SignatureVerdict,
     description="""VALID: the signature matches. UNSIGNED: the trigger requires none. MISSING, INVALID: no run was started.

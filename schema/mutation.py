@@ -3,6 +3,7 @@
 import strawberry
 
 from schema.api_key import ApiKeyMutations
+from schema.notifications.mutations import EndpointMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import NodeTestMutations
 from schema.secret import SecretMutations
@@ -19,5 +20,6 @@ class Mutation(
     SecretMutations,
     ApiKeyMutations,
     TriggerMutations,
+    EndpointMutations,
 ):
     """All mutations. Domain failures are in the `errors` of each payload."""

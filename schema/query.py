@@ -4,6 +4,7 @@ import strawberry
 
 from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
+from schema.notifications.endpoint import EndpointQueries
 from schema.runs.queries import RunQueries
 from schema.runs.worker import WorkerQueries
 from schema.secret import SecretQueries
@@ -21,6 +22,7 @@ class Query(
     ApiKeyQueries,
     AuditQueries,
     TriggerQueries,
+    EndpointQueries,
     WorkerQueries,
 ):
     """All queries."""

@@ -1,6 +1,7 @@
 """The worker process: claims runs from the queue in Postgres and executes them.
 
 Modules:
+    deliveries: Sends messages to endpoints.
     gc_tuning: Tunes the garbage collector for a long-lived process.
     heartbeat: Renews leases and reads intents.
     lease_clock: The clock of leases.

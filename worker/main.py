@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, cast
 
 import asyncpg
@@ -51,6 +52,7 @@ from persistence.secrets.resolver import open_secrets
 from persistence.signals.callback import CallbackSigner
 from persistence.sql_databases import open_databases
 from persistence.triggers.due import DueTriggers
+from worker.deliveries import DeliveryLoop
 from worker.gc_tuning import collect_seldom, freeze_modules
 from worker.heartbeat import Heartbeat, check_runs
 from worker.listener import listen
@@ -144,7 +146,13 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         stack.push_async_callback(_cancel, tasks)
         channels = ChannelReader(stores.redis, "control")
         stack.push_async_callback(channels.close)
-        tasks += _start_tasks(settings, runner, stores.lifeline, stores.notifier, channels, arq)
+        deliveries = DeliveryLoop(
+            runner.database,
+            resources["http"],
+            resources["secrets"],
+            max_failing=timedelta(days=settings.endpoint_max_failing_days),
+        )
+        tasks += _start_tasks(settings, runner, stores.lifeline, stores.notifier, channels, arq, deliveries)
         yield runner, arq, [*tasks, *journal.tasks]
 
 
@@ -231,6 +239,7 @@ def _start_tasks(
     notifier: Notifier,
     channels: ChannelReader,
     arq: Worker,
+    deliveries: DeliveryLoop,
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
@@ -246,9 +255,11 @@ def _start_tasks(
 
     async def fire(_: str | None) -> None:
         triggers.wake()
+        deliveries.wake()
 
     async def note_end(_: str | None) -> None:
         triggers.run_ended()
+        deliveries.run_changed()
 
     handlers = {
         notifier.queue_channel: poll,
@@ -262,6 +273,7 @@ def _start_tasks(
         asyncio.create_task(heartbeat.beat_forever(), name="heartbeat"),
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
         asyncio.create_task(triggers.fire_forever(), name="triggers"),
+        asyncio.create_task(deliveries.deliver_forever(), name="deliveries"),
         asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
         asyncio.create_task(

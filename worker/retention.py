@@ -14,6 +14,7 @@ from persistence.maintenance.partitioning import create_ahead, partition_width
 from persistence.maintenance.retention import (
     BATCH,
     drop_partitions,
+    prune_deliveries,
     prune_history,
     prune_items,
     prune_keys,
@@ -76,6 +77,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
     if runs_days is not None:
         await _prune_in_batches("runs", lambda: prune_runs(pool, runs_days))
     if history_days is not None:
+        await _prune_in_batches("deliveries", lambda: prune_deliveries(pool, history_days))
         await _prune_in_batches("webhooks", lambda: prune_webhook_deliveries(pool, history_days))
         await _prune_in_batches("trigger_events", lambda: prune_trigger_events(pool, history_days))
     await _prune_in_batches("signals", lambda: prune_signals(pool, history_days))

@@ -317,7 +317,7 @@ def verify(
             id, time = headers.get("webhook-id"), headers.get("webhook-timestamp")
             given = [part[3:] for part in headers.get("webhook-signature", "").split(" ") if part.startswith("v1,")]
             signed = f"{id}.{time}.".encode() + body
-            expected = _encode(_digest("sha256", _standard_key(secret), signed), "base64")
+            expected = _encode(_digest("sha256", standard_key(secret), signed), "base64")
         case "github":
             id, time = headers.get("x-github-delivery"), None
             given = [_without(headers.get("x-hub-signature-256", ""), "sha256=")]
@@ -362,7 +362,8 @@ def _encode(digest: bytes, encoding: str) -> str:
     return digest.hex() if encoding == "hex" else base64.b64encode(digest).decode()
 
 
-def _standard_key(secret: str) -> bytes:
+def standard_key(secret: str) -> bytes:
+    """Return the key of a secret of Standard Webhooks. One that is no base64 is the key itself."""
     try:
         return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except (binascii.Error, ValueError):

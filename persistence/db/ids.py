@@ -32,6 +32,8 @@ class Prefix(StrEnum):
     API_KEY = "key"
     AUDIT_ENTRY = "aud"
     BROWSER_SESSION = "ses"
+    ENDPOINT = "ep"
+    DELIVERY = "dlv"
 
 
 def new_id(prefix: str) -> str:

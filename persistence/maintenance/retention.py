@@ -90,6 +90,12 @@ async def prune_webhook_deliveries(pool: asyncpg.Pool, days: float, batch: int =
     return int(await pool.fetchval(_DELIVERIES, first, batch))
 
 
+async def prune_deliveries(pool: asyncpg.Pool, days: float, batch: int = BATCH * 10) -> int:
+    """Delete deliveries to endpoints that have ended and are older than `days`. Return their number."""
+    first = first_id(Prefix.DELIVERY, datetime.now(UTC) - timedelta(days=days))
+    return int(await pool.fetchval(_SENT, first, batch))
+
+
 async def prune_signals(pool: asyncpg.Pool, days: float | None, batch: int = BATCH * 10) -> int:
     """Expire kept events that no run can take any more, and delete events older than `days`.
 
@@ -153,6 +159,11 @@ gone AS (DELETE FROM trigger_events e USING old WHERE e.id = old.id RETURNING 1)
 SELECT count(*) FROM gone
 """
 _DELIVERIES = _TRIGGER_EVENTS.replace("trigger_events", "webhook_deliveries")
+_SENT = """
+WITH old AS (SELECT id FROM deliveries WHERE id < $1 AND status <> 'PENDING' ORDER BY id LIMIT $2),
+gone AS (DELETE FROM deliveries d USING old WHERE d.id = old.id RETURNING 1)
+SELECT count(*) FROM gone
+"""
 _SIGNALS = f"""
 WITH over AS (
     SELECT s.id FROM signals s LEFT JOIN runs r ON r.id = s.run_id

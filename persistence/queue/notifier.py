@@ -80,7 +80,7 @@ class Notifier:
         await self._send(self._redis.publish(self.run_channel, run_id))
 
     async def notify_triggers(self) -> None:
-        """Notify the workers that a trigger was changed or has a new firing to do."""
+        """Notify the workers that a trigger or an endpoint was changed, or has something new to do."""
         await self._send(self._redis.publish(self.triggers_channel, ""))
 
     async def _send(self, notification: Awaitable[object]) -> None:
@@ -99,7 +99,7 @@ class Notifier:
 
     @property
     def triggers_channel(self) -> str:
-        """The pub/sub channel that says that triggers were changed."""
+        """The pub/sub channel that says that triggers or endpoints were changed."""
         return f"{self.name}:triggers"
 
     @property

@@ -31,12 +31,14 @@ COMPRESSION_OVERHEAD = 16 * 1024
 class ExchangeLimits:
     """The limits of one request.
 
-    `total_s` is the time from connecting to the last byte in seconds, redirects included.
+    `total_s` is the time from connecting to the last byte in seconds, redirects included. Without
+    `reads_body` the exchange ends with the headers of the response.
     """
 
     total_s: float
     max_bytes: int
     max_redirects: int
+    reads_body: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ async def _follow(
             if (problem := headers_problem(response.headers.raw)) is not None:
                 raise NodeFailure("HTTP_RESPONSE", f"{_label(request, visible)}: {problem}")
             if limits.max_redirects == 0 or not response.has_redirect_location:
-                return await _read(response, limits.max_bytes, visible)
+                return await _read(response, limits, visible)
             request = _redirected(response, resend_body, visible)
         finally:
             await response.aclose()
@@ -158,8 +160,24 @@ def cross_origin_headers(headers: httpx2.Headers) -> list[tuple[str, str]]:
     return [(key, value) for key, value in headers.multi_items() if key in _CROSS_ORIGIN_HEADERS]
 
 
-async def _read(response: httpx2.Response, max_bytes: int, visible: VisibleAddress) -> HttpResponse:
-    """Read the response.
+async def _read(response: httpx2.Response, limits: ExchangeLimits, visible: VisibleAddress) -> HttpResponse:
+    content = await _content(response, limits.max_bytes, visible) if limits.reads_body else b""
+    url = str(response.url.copy_with(fragment=None))
+    return HttpResponse(
+        _label(response.request, visible),
+        url,
+        visible.output(url),
+        response.status_code,
+        response.reason_phrase,
+        dict(response.headers),
+        content,
+        response.charset_encoding,
+        response.links.get("next", {}).get("url"),
+    )
+
+
+async def _content(response: httpx2.Response, max_bytes: int, visible: VisibleAddress) -> bytes:
+    """Read the body of the response.
 
     The limit applies before and after decompression: a small body may expand to any size, and a
     large one to nothing. Each piece of a body that expands lets the event loop run.
@@ -179,18 +197,7 @@ async def _read(response: httpx2.Response, max_bytes: int, visible: VisibleAddre
                 raise NodeFailure("HTTP_RESPONSE", too_large)
             await asyncio.sleep(0)
     decompressor.finish()
-    url = str(response.url.copy_with(fragment=None))
-    return HttpResponse(
-        label,
-        url,
-        visible.output(url),
-        response.status_code,
-        response.reason_phrase,
-        dict(response.headers),
-        bytes(content),
-        response.charset_encoding,
-        response.links.get("next", {}).get("url"),
-    )
+    return bytes(content)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ The predicates of the indexes are the ones in the migrations, which are the sour
 Modules:
     access: Secrets, API keys, sessions of browsers and the audit log.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
+    endpoints: Endpoints of other systems, and the deliveries to them.
     histories: What happens in runs: events, states and outputs of nodes, checkpoints.
     processes: Worker processes.
     runs: Runs, their waits, items of maps, and idempotency keys.
@@ -18,6 +19,7 @@ Modules:
 
 from persistence.db.tables.access import api_keys, audit_log, browser_sessions, secrets
 from persistence.db.tables.base import Id, Moment, metadata
+from persistence.db.tables.endpoints import deliveries, endpoints
 from persistence.db.tables.histories import checkpoints, events, node_outputs, node_states, pending_writes
 from persistence.db.tables.processes import worker_heartbeats, workers
 from persistence.db.tables.runs import idempotency_keys, map_items, runs, waits
@@ -32,7 +34,9 @@ __all__ = [
     "audit_log",
     "browser_sessions",
     "checkpoints",
+    "deliveries",
     "drafts",
+    "endpoints",
     "events",
     "idempotency_keys",
     "map_items",

@@ -21,4 +21,5 @@ Modules:
     0018_partitions_of_histories: Partitions of events, outputs and checkpoints.
     0019_browser_sessions: The sign-in sessions of browsers.
     0020_lists_in_order_and_search: The indexes of lists by end and duration, and of the search of errors.
+    0021_notifications: Endpoints, the outbox of deliveries to them, and the triggers that fill it.
 """

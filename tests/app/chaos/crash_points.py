@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import persistence.feed.feed
+import worker.deliveries
 import worker.main
 import worker.runner
 from app.chaos import execution_log
@@ -43,6 +44,8 @@ def _ends_run(entry: Entry) -> bool:
     return entry.change is not None and entry.change.status.is_terminal
 
 
+OF_DELIVERIES = ("delivery claimed", "delivery sent")
+"""Crash points of a message to an endpoint: between commit and delivery, and between delivery and its record."""
 COMMITS: dict[str, tuple[Callable[[Entry], bool], bool]] = {
     "node announced": (lambda entry: _sets_status(entry, NodeStatus.RUNNING), True),
     "before node end is committed": (lambda entry: _sets_status(entry, NodeStatus.COMPLETED), False),
@@ -100,12 +103,24 @@ def _after_accept(_: str) -> None:
     _replace(persistence.feed.feed.Feed, "publish", die_instead)
 
 
+def _at_delivery(crash_point: str) -> None:
+    send: Any = worker.deliveries.__dict__["send"]
+
+    async def send_and_die(*args: Any) -> None:
+        if crash_point == "delivery sent":
+            await send(*args)
+        die()
+
+    _replace(worker.deliveries, "send", send_and_die)
+
+
 CRASH_POINTS: dict[str, Callable[[str], None]] = {
     "accept": _after_accept,
     "claim": _after_claim,
     "node start": _in_node,
     "node end": _in_node,
     **dict.fromkeys(COMMITS, _at_commit),
+    **dict.fromkeys(OF_DELIVERIES, _at_delivery),
 }
 
 

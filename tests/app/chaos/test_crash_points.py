@@ -17,11 +17,18 @@ from app.chaos.execution_log import Execution
 from app.chaos.processes import Processes, ProcessSlot, environment_of
 from app.chaos.run_history import AuditedRun
 from app.chaos.workflows import edges, transform, work
+from app.settings import Settings
 from persistence.caller import Caller
 from persistence.db.database import Database
-from tests.app.chaos.crash_points import CRASH_POINTS, NODE
+from persistence.secrets import store
+from persistence.secrets.key_source import KeySource
+from persistence.secrets.resolver import open_secrets
+from tests.app.chaos.crash_points import CRASH_POINTS, NODE, OF_DELIVERIES
 from tests.executor_worker import accept_spec
+from tests.journal_worker import accept_run
 from tests.paths import ROOT
+from tests.peers.http import Peer
+from tests.persistence.notifications.stored_endpoints import delivery_rows, new_endpoint, set_status
 
 SPEC = {
     "nodes": [
@@ -101,7 +108,7 @@ async def system(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIter
     await system.stop()
 
 
-@pytest.mark.parametrize("crash_point", [name for name in CRASH_POINTS if name != "accept"])
+@pytest.mark.parametrize("crash_point", [name for name in CRASH_POINTS if name not in ("accept", *OF_DELIVERIES)])
 async def test_a_run_continues_after_its_worker_was_killed_at(
     crash_point: str, system: CrashTestSystem, database: Database, caller: Caller, project: str
 ) -> None:
@@ -136,3 +143,24 @@ async def test_a_run_continues_after_its_server_was_killed_directly_after_accept
         call.cancel()
         await client.close()
         await processes.stop(20)
+
+
+async def test_a_message_is_sent_although_workers_are_killed_before_and_after_sending_it(
+    system: CrashTestSystem, database: Database, caller: Caller, project: str, peer: Peer
+) -> None:
+    system.settings |= {"TREADLE_HTTP_ALLOW": "127.0.0.1", "TREADLE_DATA_DIR": str(system.folder)}
+    resolver = await open_secrets(database, KeySource.of(Settings(data_dir=system.folder)))
+    async with database.begin() as connection:
+        await store.put(connection, caller, resolver.keys.keyring(), project, "hook_key", "a key of the test")
+    await new_endpoint(database, caller, project, url=peer.url + "/echo", events=["RUN_FAILED"])
+    await set_status(database, (await accept_run(database, caller, project)).run.id, "FAILED")
+    for sent, crash_point in enumerate(OF_DELIVERIES):
+        await system.wait_for_crash(system.start("tests.app.chaos.crash_points", crash_point, "worker"))
+        [row] = await delivery_rows(database)
+        assert (row["status"], row["attempts"], peer.count("/echo")) == ("PENDING", sent + 1, sent)
+        await database.pool.execute("UPDATE deliveries SET next_attempt_at = now()")  # The claim ends.
+    system.start("app.cli", "worker")
+    async with asyncio.timeout(30):
+        while (await delivery_rows(database))[0]["status"] != "DELIVERED":  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # The database of another process sends no notification.
+    assert [request.headers["webhook-id"] for request in peer.seen] == [row["id"]] * 2

@@ -55,6 +55,14 @@ AUDITED = {
     "createdAfter": "2020-01-01T00:00:00Z",
     "createdBefore": "2120-01-01T00:00:00Z",
 }
+ENDPOINT = {
+    "url": "https://hooks.example.com/a-path",
+    "events": ["RUN_FAILED"],
+    "secret": "secret",
+    "description": "d",
+    "workflowIds": ["{workflow}"],
+    "tags": ["a"],
+}
 CRON = {"cron": "0 * * * *"}
 PAGE = {"first": 5, "after": None}
 FROM_END = {"last": 5, "before": None}
@@ -80,6 +88,8 @@ NODES = {
     "trigger_event": "TriggerEvent",
     "delivery": "WebhookDelivery",
     "signal": "Signal",
+    "endpoint": "Endpoint",
+    "message": "Delivery",
     "secret": "Secret",
     "api_key": "ApiKey",
     "audit_entry": "AuditEntry",
@@ -120,6 +130,9 @@ QUERIES = [
     Call("auditLog", FROM_END),
     Call("auditLog", {"projectId": "{project}", "filter": AUDITED}),
     Call("auditLog", {"filter": {"resourceId": "{workflow}"}}),
+    Call("endpoint", {"id": "{endpoint}"}),
+    Call("endpoints", {"projectId": "{project}"}),
+    Call("endpoints"),
     Call("workers"),
     Call("trigger", {"id": "{trigger}"}),
     Call("triggers", FROM_END),
@@ -215,6 +228,10 @@ MUTATIONS = [
     _mutation("replayWebhookDelivery", id="{delivery}", idempotencyKey="replay"),
     _mutation("testTrigger", id="{trigger}", payload={"value": 1}),
     _mutation("testTrigger", workflowId="{workflow}", kind="schedule", config=CRON, inputs={"value": 1}),
+    _mutation("createEndpoint", projectId="{project}", **ENDPOINT, enabled=True),
+    _mutation("updateEndpoint", id="{endpoint}", **ENDPOINT, enabled=True),
+    _mutation("resendDelivery", id="{message}"),
+    _mutation("deleteEndpoint", id="{endpoint}"),
     _mutation("deleteTrigger", id="{trigger}"),
     _mutation("deleteWorkflow", id="{edited}", cancelRuns=True),
 ]
@@ -246,5 +263,7 @@ NESTED = {
     "Workflow.versions": {"status": "PUBLISHED"},
     "Workflow.runs": {"filter": {"versionId": "{version}"}, "orderBy": {"field": "CREATED_AT", "direction": "DESC"}},
     "Trigger.nextTimes": {"first": 1},
+    "Endpoint.deliveries": {"status": "FAILED"},
+    "Endpoint.deliveries from the end": {},
 }
 """Arguments of fields of objects. Those of pages need no entry; pages from the end may have others."""

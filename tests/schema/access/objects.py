@@ -61,6 +61,7 @@ async def store_objects(context: Context, redis: Redis, names: Sequence[str]) ->
     for one in stored:
         await _store_workflows(one.admin, ids[one.name], one.name)
         await _store_triggers(one.admin, ids[one.name])
+        await _store_endpoint(one.admin, ids[one.name])
     started = {one.name: await _start_runs(one.admin, ids[one.name]) for one in stored}
     async with running(context.database, redis, load_node_types()) as runner:
         runner.poll()
@@ -117,6 +118,13 @@ async def _store_triggers(admin: Context, ids: dict[str, str]) -> None:
     ids["delivery"] = read["trigger"]["webhookDeliveries"]["nodes"][0]["id"]
 
 
+async def _store_endpoint(admin: Context, ids: dict[str, str]) -> None:
+    """Create an endpoint, to which the failed run of the project is reported."""
+    values = {"url": "https://hooks.example.com/a-path", "events": ["RUN_FAILED"], "secret": "secret"}
+    made = await _make(admin, "createEndpoint", "endpoint { id }", **values, workflowIds=[ids["failing"]])
+    ids["endpoint"] = made["endpoint"]["id"]
+
+
 async def _start_runs(admin: Context, ids: dict[str, str]) -> list[Run]:
     """Start runs that complete, fail, pause and ask."""
     stepwise = RunOptions(stepwise=True)
@@ -161,6 +169,8 @@ async def _store_waiting(admin: Context, ids: dict[str, str]) -> None:
     made = await _make(admin, "sendEvent", "signal { id }", runId=ids["waiting_run"], name="kept", payload=1)
     ids["signal"] = made["signal"]["id"]
     pool = admin.database.pool
+    ended = "UPDATE deliveries SET status = 'FAILED' WHERE endpoint_id = $1 RETURNING id"
+    ids["message"] = await pool.fetchval(ended, ids["endpoint"])
     await pool.execute(WAITS, ids["waiting_run"], ids["child_run"])
     await pool.execute("UPDATE runs SET parent_id = $2, parent_key = 'k' WHERE id = $1", ids["child_run"], ids["run"])
 
@@ -197,6 +207,7 @@ def cursors() -> dict[str, str]:
     """
     prefixes = {
         "AuditEntry": Prefix.AUDIT_ENTRY,
+        "Delivery": Prefix.DELIVERY,
         "Project": Prefix.PROJECT,
         "Run": Prefix.RUN,
         "Trigger": Prefix.TRIGGER,
