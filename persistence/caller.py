@@ -94,4 +94,4 @@ class Caller:
     @property
     def all_scopes(self) -> frozenset[str]:
         """Every scope that the caller has in at least one project."""
-        return frozenset[str]().union(*(self.scopes_in(project_id) for project_id in self.roles))
+        return frozenset[str]().union(*(self.scopes_in(project_id) for project_id in self.projects))

@@ -26,6 +26,7 @@ from persistence.events import codec
 from persistence.events.run_transition import RunTransition
 from persistence.problems import NotFound
 from persistence.runs.run import CommandResult, Run, RunOptions
+from persistence.workflows import versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,18 @@ async def accept_directly(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> Co
     """
     values = _new_values(caller, new)
     return _accepted(caller, new, values[0], await pool.fetchval(_ACCEPT, *values))
+
+
+async def accept_if_current(pool: asyncpg.Pool, caller: Caller, new: NewRun) -> CommandResult | None:
+    """Insert the run as `accept_directly` does, if its version is what its workflow executes by default.
+
+    Returns:
+        None if it is not: another version was published, the draft was saved, or the workflow was
+        deleted since the version was read. Nothing is inserted then.
+    """
+    values = _new_values(caller, new)
+    at = await pool.fetchval(_ACCEPT_IF_CURRENT, *values)
+    return None if at is None else _accepted(caller, new, values[0], at)
 
 
 def _new_values(caller: Caller, new: NewRun) -> list[Any]:
@@ -198,7 +211,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
 # The workflow is locked first, in the order of every other transaction. The foreign keys alone
 # would lock the version before it, and a delete that holds the workflow and waits for its versions
 # would be a deadlock.
-_ACCEPT = """
+_INSERT = """
 WITH workflow AS (
     SELECT FROM workflows WHERE id = $3 FOR KEY SHARE
 ), new_run AS (
@@ -208,10 +221,15 @@ WITH workflow AS (
     SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
         CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21, $22
-    WHERE $3 IS NULL OR EXISTS (SELECT FROM workflow)
+    WHERE {condition}
     RETURNING id, created_at
 ), new_event AS (
     INSERT INTO events (run_id, seq, type, at, body) SELECT id, 1, 'RUN_STATUS', created_at, $16::text::json FROM new_run
 )
 SELECT created_at FROM new_run
 """
+_EXISTS = "$3 IS NULL OR EXISTS (SELECT FROM workflow)"
+_ACCEPT = _INSERT.format(condition=_EXISTS)
+_ACCEPT_IF_CURRENT = _INSERT.format(
+    condition=f"EXISTS (SELECT FROM workflow) AND $4 = (SELECT version_id FROM ({versions.CURRENT} WHERE w.id = $3) x)"
+)

@@ -50,10 +50,7 @@ async def ensure_default(connection: AsyncConnection) -> None:
 
 
 async def all_ids(pool: asyncpg.Pool) -> list[str]:
-    """List the ids of all projects, for the local caller, who is admin of all of them.
-
-    Every request of that caller reads them, so this takes one round trip.
-    """
+    """List the ids of all projects, for the local caller, who is admin of all of them."""
     return [row["id"] for row in await pool.fetch("SELECT id FROM projects")]
 
 

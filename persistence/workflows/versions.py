@@ -312,10 +312,11 @@ async def ensure_adhoc(
     return _version_of(row.mappings().one())
 
 
-_CURRENT = """
+CURRENT = """
 SELECT w.project_id, coalesce(p.id, v.id) AS version_id FROM workflows w
 LEFT JOIN versions p ON p.workflow_id = w.id AND p.status = 'PUBLISHED'
 LEFT JOIN drafts d ON d.workflow_id = w.id AND p.id IS NULL
 LEFT JOIN versions v ON v.workflow_id = w.id AND v.spec_hash = d.spec_hash AND v.layout_revision = d.revision
-WHERE w.id = $1 AND w.project_id = ANY($2)
 """
+"""Workflows with the version that a run executes by default: the published one, else that of the draft."""
+_CURRENT = f"{CURRENT} WHERE w.id = $1 AND w.project_id = ANY($2)"

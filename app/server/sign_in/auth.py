@@ -1,10 +1,12 @@
 """`Auth`: makes the caller of each request and WebSocket. No other module makes callers of the API.
 
 The value of the Authorization header or of `authorization` in `connection_init` decides. Projects are
-read for each caller, so that a new project is accessible at once.
+read for each caller with a token, so that a new project is accessible at once.
 """
 
+import math
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +28,8 @@ from persistence.secrets.key_source import KeySource
 from persistence.workflows import api_keys, projects
 from persistence.workflows.browser_sessions import LIFETIME_DAYS
 
+PROJECTS_S = 1.0
+"""Seconds after which a server without sign-in reads its projects again."""
 EVERY_PROJECT = "*"
 """In the claim of a token: the role in all projects that the claim does not name."""
 _BEARER = re.compile(r"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
@@ -89,17 +93,26 @@ class Auth(Protocol):
 
 
 class LocalAuth:
-    """Without sign-in: every caller is `local`, admin of every project."""
+    """Without sign-in: every caller is `local`, admin of every project.
+
+    Its projects are read at most every PROJECTS_S seconds. All callers share one dictionary of roles,
+    so a project that this server creates is in it at once (`resolvers.projects`), and one of another
+    server after that time. Projects are never deleted.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._roles: dict[str, Role] = {}
+        self._read_at = -math.inf
 
     async def caller(self, authorization: str | None, address: str | None) -> Caller:
         # A proxy that signs people in itself may pass on its own kind of credentials.
         if authorization is not None and authorization.lower().startswith("bearer"):
             raise Unauthenticated(NOT_CONFIGURED)
-        roles = dict.fromkeys(await projects.all_ids(self._database.pool), Role.ADMIN)
-        return Caller("local", roles, may_create_projects=True, address=address)
+        if (now := time.monotonic()) > self._read_at + PROJECTS_S:
+            self._roles.update(dict.fromkeys(await projects.all_ids(self._database.pool), Role.ADMIN))
+            self._read_at = now
+        return Caller("local", self._roles, may_create_projects=True, address=address)
 
     async def caller_of_cookie(self, cookie: str, address: str | None) -> Caller:
         return await self.caller(None, address)
