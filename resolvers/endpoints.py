@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.errors import NodeFailure
 from engine.nodes.http import request
-from engine.notifications.sender import visible_origin
+from engine.nodes.http.visible_address import origin_of
 from engine.problems import FieldProblem
 from engine.states import DeliveryStatus, EndpointEvent
 from persistence.audit_log import record
@@ -131,7 +131,7 @@ def address_of(context: Context, endpoint: NotificationEndpoint) -> str:
     """Return the address of an endpoint; for viewers and runners without its path, which may be a credential."""
     if context.caller.may(SEE_ENDPOINT_ADDRESS, endpoint.project_id):
         return endpoint.url
-    return f"{visible_origin(endpoint.url)}/•••"
+    return f"{origin_of(endpoint.url)}/•••"
 
 
 async def _record(
@@ -150,7 +150,7 @@ async def _record(
 
 
 def _audited(endpoint: NotificationEndpoint) -> dict[str, Any]:
-    return {"url": visible_origin(endpoint.url), **{name: getattr(endpoint, name) for name in _AUDITED}}
+    return {"url": origin_of(endpoint.url), **{name: getattr(endpoint, name) for name in _AUDITED}}
 
 
 async def _check(connection: AsyncConnection, context: Context, project_id: str, values: Mapping[str, Any]) -> None:
@@ -188,7 +188,7 @@ def _url_problems(url: str) -> Iterator[FieldProblem]:
         return
     try:
         request.address(url, {})
-        visible_origin(url)  # It refuses hosts such as `[`.
+        origin_of(url)  # It refuses hosts such as `[`.
     except (NodeFailure, ValueError):
         message = "must be an address that begins with http:// or https://, without a name or password"
         yield FieldProblem("input.url", "URL", message)

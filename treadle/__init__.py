@@ -42,7 +42,15 @@ from engine.sdk.node import (
 )
 from engine.sdk.resources import ChildRun, ChildRuns
 from engine.sdk.tool import Tool, ToolFailed, ToolInfo
-from engine.sdk.trigger import ConfigConflict, TriggerConfig, TriggerKind
+from engine.sdk.trigger import (
+    ConfigConflict,
+    PollContext,
+    PolledItem,
+    PollFailed,
+    PollResult,
+    TriggerConfig,
+    TriggerKind,
+)
 from engine.states import LogLevel
 from engine.types import JSON
 
@@ -65,6 +73,10 @@ __all__ = [
     "NodeType",
     "Outcome",
     "Output",
+    "PollContext",
+    "PollFailed",
+    "PollResult",
+    "PolledItem",
     "PortUndecided",
     "Tool",
     "ToolFailed",

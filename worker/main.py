@@ -152,7 +152,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
             resources["secrets"],
             max_failing=timedelta(days=settings.endpoint_max_failing_days),
         )
-        tasks += _start_tasks(settings, runner, stores.lifeline, stores.notifier, channels, arq, deliveries)
+        tasks += _start_tasks(settings, runner, stores.lifeline, stores.notifier, channels, arq, deliveries, resources)
         yield runner, arq, [*tasks, *journal.tasks]
 
 
@@ -240,10 +240,11 @@ def _start_tasks(
     channels: ChannelReader,
     arq: Worker,
     deliveries: DeliveryLoop,
+    resources: dict[str, Any],
 ) -> list[asyncio.Task[None]]:
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
-    triggers = _trigger_loop(settings, runner, notifier)
+    triggers = _trigger_loop(settings, runner, notifier, resources)
     recovery = Recovery(runner, notifier, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
     async def poll(_: str | None) -> None:
@@ -283,12 +284,13 @@ def _start_tasks(
     ]
 
 
-def _trigger_loop(settings: Settings, runner: Runner, notifier: Notifier) -> TriggerLoop:
+def _trigger_loop(settings: Settings, runner: Runner, notifier: Notifier, resources: dict[str, Any]) -> TriggerLoop:
     due = DueTriggers(
         runner.database,
         installed_trigger_kinds(),
         max_failures=settings.trigger_max_failures,
         queue_limit=QueueLimit(settings.project_queue_limit),
+        resources=resources,
     )
     return TriggerLoop(due, runner.redis, notifier)
 

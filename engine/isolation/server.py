@@ -24,6 +24,7 @@ TASKS = (
     "engine.expressions.environment.evaluate_isolated",
     "engine.expressions.environment.render_isolated",
     "engine.tools.isolated.run",
+    "engine.triggers.feed.feed_entries",
     "engine.values.json_schema.schema_violations",
     "engine.values.json_schema.value_violations",
 )

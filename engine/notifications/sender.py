@@ -4,14 +4,13 @@ A redirect is a failure: it is not followed, so it leads nowhere. The body of th
 """
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httpx2
 
 from engine.errors import NodeFailure
 from engine.nodes.http.client import GuardedHttp
 from engine.nodes.http.exchange import ExchangeLimits, exchange
-from engine.nodes.http.visible_address import VisibleAddress
+from engine.nodes.http.visible_address import VisibleAddress, origin_of
 
 TIMEOUT_S = 15.0
 """The time of one attempt, from connecting to the status of the response, in seconds."""
@@ -30,15 +29,9 @@ class Attempt:
     """Whether the endpoint wants no more messages."""
 
 
-def visible_origin(url: str) -> str:
-    """Return what messages show of an address: not its path, which may be a credential."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
 async def send(http: GuardedHttp, url: str, headers: dict[str, str], body: bytes) -> Attempt:
     """Send a message once. Every error becomes an Attempt with the reason."""
-    visible = VisibleAddress(visible_origin(url), is_path_hidden=True)
+    visible = VisibleAddress(origin_of(url), is_path_hidden=True)
     try:
         async with http.client() as client:
             request = client.build_request("POST", url, headers=headers, content=body)

@@ -4,7 +4,8 @@ Packages add kinds by the entry point `treadle.triggers`. The built-in kinds use
 This module stores nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
 
@@ -50,6 +51,39 @@ def _error_of(conflict: ConfigConflict) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError("value_error", "{text}", context), input=None)
 
 
+class PolledItem(NamedTuple):
+    """A firing that a poll has found: its deduplication key and its event."""
+
+    key: str
+    event: JSON
+
+
+class PollResult(NamedTuple):
+    """What a poll has found, and the position in the source behind it."""
+
+    items: tuple[PolledItem, ...]
+    state: JSON
+
+
+class PollFailed(Exception):
+    """The source cannot be read. The message says why, without credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollContext:
+    """What a poll uses.
+
+    Attributes:
+        now: The present time, by the clock of the database.
+        http: Makes HTTP clients that connect to allowed addresses only.
+        secret: Returns the value of a secret of the project. Raises NodeFailure if there is none.
+    """
+
+    now: datetime
+    http: Any
+    secret: Callable[[str], Awaitable[str]]
+
+
 ConfigT = TypeVar("ConfigT", bound=TriggerConfig)
 
 
@@ -70,6 +104,28 @@ class TriggerKind(Generic[ConfigT]):
     """A valid config."""
     is_scheduled: ClassVar[bool] = False
     """Whether it fires by the clock: it has planned times."""
+
+    is_polled: ClassVar[bool] = False
+    """Whether it asks a source at its planned times, by `poll`."""
+
+    async def poll(self, config: ConfigT, state: JSON, context: PollContext) -> PollResult:
+        """Ask the source for what is new. It is repeated if its result was not stored.
+
+        Args:
+            config: The config.
+            state: The position after the last poll; None before the first one, and after a change of
+                the config.
+            context: What the poll uses.
+
+        Raises:
+            PollFailed: The source cannot be read. The trigger backs off, and is disabled after a number
+                of failures.
+        """
+        raise PollFailed(f"the kind {self.name!r} cannot be polled")
+
+    def first_time(self, config: ConfigT, now: datetime) -> datetime | None:
+        """Return the first planned time of a trigger that is created, enabled or changed now."""
+        return self.next_time(config, now)
 
     def next_time(self, config: ConfigT, after: datetime) -> datetime | None:
         """Return the first planned time after a moment, in UTC; None if there is none.

@@ -45,7 +45,7 @@ def first_plan(kind: TriggerKind[Any], config: Any, trigger_id: str, now: dateti
 
     Raises ValueError as `TriggerKind.next_time` does.
     """
-    return _plan(kind, config, trigger_id, None, kind.next_time(config, now))
+    return _plan(kind, config, trigger_id, None, kind.first_time(config, now))
 
 
 def plan_due(kind: TriggerKind[Any], config: Any, trigger_id: str, planned: datetime, now: datetime) -> DuePlan:

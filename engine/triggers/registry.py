@@ -16,6 +16,7 @@ from engine.invalid_values import sentence
 from engine.problems import FieldProblem, join_path
 from engine.sdk.plugins import load_error
 from engine.sdk.trigger import TriggerConfig, TriggerKind
+from engine.triggers.poll import PollKind
 from engine.triggers.run_finished import RunFinishedKind
 from engine.triggers.schedule import ScheduleKind
 from engine.triggers.webhook import WebhookKind
@@ -25,7 +26,7 @@ from engine.values.storable import check_storable
 log = structlog.get_logger(__name__)
 
 GROUP = "treadle.triggers"
-BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind, RunFinishedKind)
+BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind, PollKind, RunFinishedKind)
 
 
 @cache

@@ -8,6 +8,7 @@ Modules:
     events: The record of firings, with at most one FIRED event for each deduplication key.
     firing: Turns an event into a run of the published version.
     pending: Firings that are accepted and wait for a worker.
+    polling: Asks the sources of triggers that are polled.
     preparation: Prepares firings side by side, so that a slow template delays its own trigger only.
     trigger: Triggers as rows: create, change, delete and list.
     webhooks: The tokens of webhooks, and the requests that they have received.

@@ -11,15 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import orjson
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.turns import Owner
-from engine.sdk.trigger import TriggerKind
+from engine.sdk.trigger import PollFailed, TriggerKind
 from engine.states import TERMINAL, OnLimit, TriggerEventStatus, sql_list
 from engine.triggers.planning import DuePlan, backoff, plan_due
 from engine.triggers.registry import config_of
+from engine.types import JSON
 from engine.values.timestamps import format_timestamp
 from persistence.db.database import Database
 from persistence.db.transient import is_transient
@@ -29,6 +31,7 @@ from persistence.runs.queue_limit import QueueLimit
 from persistence.triggers import events, pending
 from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
+from persistence.triggers.polling import FAULT, SourcePolls
 from persistence.triggers.preparation import Preparations
 from persistence.triggers.trigger import COLUMNS, Trigger, trigger_of
 
@@ -36,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 BATCH = 100
 """Triggers that are fired by one transaction."""
-FAULT = "an unexpected error, which the log of the worker has (triggers.fault)"
 Kinds = Mapping[str, TriggerKind[Any]]
 STATUS = TriggerEventStatus
 
@@ -54,6 +56,8 @@ class Advance:
     """Whether the trigger is disabled: it failed too often."""
     keeps_plan: bool = False
     """Whether its next planned time stays."""
+    state: JSON = None
+    """The new position in the source of a trigger that is polled; None keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class _Candidate:
     overlap: str = "allow"
     pending_key: str | None = None
     """The key of the pending firing that it is; None for a planned time."""
+    is_poll: bool = False
+    """Whether its firings are the new items of a source."""
 
     @property
     def is_alone(self) -> bool:
@@ -89,8 +95,17 @@ class FiredBatch:
 class DueTriggers:
     """Fires the due triggers of one process."""
 
-    def __init__(self, database: Database, kinds: Kinds, *, max_failures: int, queue_limit: QueueLimit) -> None:
-        """`max_failures` in a row disable a trigger."""
+    def __init__(
+        self,
+        database: Database,
+        kinds: Kinds,
+        *,
+        max_failures: int,
+        queue_limit: QueueLimit,
+        resources: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`max_failures` in a row disable a trigger. `resources` are those of nodes, for polls."""
+        self._polls = SourcePolls(database, resources)
         self._database, self._kinds, self._max_failures = database, kinds, max_failures
         self._queue_limit, self._versions = queue_limit, PublishedVersions()
         self._preparations = Preparations[_Candidate]()
@@ -163,6 +178,8 @@ class DueTriggers:
         trigger, now = trigger_of(row), row["now"]
         try:
             kind, config = config_of(self._kinds, trigger.kind, trigger.config)
+            if kind.is_polled:
+                return await self._poll(row, trigger, kind, config, versions.get(row["version_id"]))
             plan = plan_due(kind, config, trigger.id, trigger.planned_at or now, now)
         except ValueError as error:
             return _Candidate(
@@ -180,6 +197,33 @@ class DueTriggers:
         return _Candidate(
             trigger, row["version_id"], (*firings, firing), self._advance(trigger, firing, plan, now), overlap
         )
+
+    async def _poll(
+        self, row: Any, trigger: Trigger, kind: TriggerKind[Any], config: Any, version: PublishedVersion | None
+    ) -> _Candidate:
+        """Ask the source of a trigger, and prepare a firing for each item that is new."""
+        now, version_id = row["now"], row["version_id"]
+        claimed = await self._polls.claim(trigger, now)
+        if claimed is None:  # Nothing of this candidate is written.
+            return _Candidate(trigger, version_id, (), Advance(None, None, keeps_plan=True))
+        trigger = claimed
+        try:
+            result = await self._polls.ask(trigger, kind, config, version, now)
+        except PollFailed as error:
+            return self._failed_poll(trigger, version_id, now, str(error))
+        firings = [await prepare(trigger, one.key, one.event, version) for one in result.items]
+        failed = [one.error for one in firings if one.status is STATUS.FAILED]
+        following = kind.next_time(config, now)
+        advance = Advance(following, following, now if firings else None, state=result.state)
+        if failed:
+            advance = replace(advance, error=f"{len(failed)} of {len(firings)} items started no run: {failed[0]}")
+        return _Candidate(trigger, version_id, tuple(firings), advance, is_poll=True)
+
+    def _failed_poll(self, trigger: Trigger, version_id: str | None, now: datetime, error: str) -> _Candidate:
+        key = f"poll:{format_timestamp(now)}"
+        firing = Firing(trigger, key, {"polledAt": format_timestamp(now)}, STATUS.FAILED, error=error)
+        failed = self._failed(trigger, trigger.planned_at, now, error)
+        return _Candidate(trigger, version_id, (firing,), replace(failed, planned_at=failed.fire_at))
 
     async def _prepare_pending(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
         trigger, key, now = trigger_of(row), row["dedupe_key"], row["now"]
@@ -235,9 +279,11 @@ class DueTriggers:
         serial = [one.trigger.id for one in claimed if one.overlap == "skip"]
         active = await _with_active_run(connection, serial) if serial else {}
         admitted: list[Firing] = []
-        for one in claimed:
-            for firing in one.firings:
-                admitted.append(await self._admit(connection, firing, active.get(one.trigger.id)))
+        for place, one in enumerate(claimed):
+            firings = [await self._admit(connection, firing, active.get(one.trigger.id)) for firing in one.firings]
+            if one.is_poll:
+                firings, claimed[place] = _without_waiting(one, firings)
+            admitted += firings
         recorded = await events.record(connection, admitted)
         await _advance(connection, claimed)
         return recorded
@@ -266,6 +312,17 @@ class DueTriggers:
             advance = self._failed(trigger, trigger.planned_at, now, FAULT)
             await _advance(connection, [replace(candidate, advance=advance)])
         return []
+
+
+def _without_waiting(candidate: _Candidate, firings: list[Firing]) -> tuple[list[Firing], _Candidate]:
+    """Leave out the items for which no run may be accepted now. The position in the source then stays,
+    so that the next poll finds them again. Those that have fired are then duplicates."""
+    waiting = [one for one in firings if one.status is STATUS.SKIPPED]
+    if not waiting:
+        return firings, candidate
+    error = f"{len(waiting)} of {len(firings)} items wait for the next poll: {waiting[0].error}"
+    advance = replace(candidate.advance, state=None, error=error)
+    return [one for one in firings if one.status is not STATUS.SKIPPED], replace(candidate, advance=advance)
 
 
 async def _lock(connection: AsyncConnection, candidates: Sequence[_Candidate]) -> set[tuple[str, str | None]]:
@@ -301,6 +358,7 @@ async def _advance(connection: AsyncConnection, candidates: Sequence[_Candidate]
             one.advance.is_failure,
             one.advance.is_over,
             one.advance.keeps_plan,
+            None if one.advance.state is None else orjson.dumps(one.advance.state).decode(),
         )
         for one in candidates
     ]
@@ -341,8 +399,9 @@ _ADVANCE = """
 UPDATE triggers t SET planned_at = CASE WHEN c.keeps_plan THEN t.planned_at ELSE c.planned_at END,
     next_fire_at = CASE WHEN c.is_over THEN NULL WHEN c.keeps_plan THEN t.next_fire_at ELSE c.fire_at END,
     last_fired_at = coalesce(c.fired_at, t.last_fired_at), last_error = c.error,
+    state = coalesce(c.state::json, t.state),
     failures = CASE WHEN c.is_failure THEN t.failures + 1 ELSE 0 END, enabled = t.enabled AND NOT c.is_over
 FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::bool[], $7::bool[],
-    $8::bool[]) AS c(id, planned_at, fire_at, fired_at, error, is_failure, is_over, keeps_plan)
+    $8::bool[], $9::text[]) AS c(id, planned_at, fire_at, fired_at, error, is_failure, is_over, keeps_plan, state)
 WHERE t.id = c.id
 """

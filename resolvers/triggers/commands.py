@@ -128,6 +128,8 @@ async def _new_values(
         values |= {"failures": 0, "last_error": None, "planned_at": None, "next_fire_at": None}
         if kind is not None:
             await check_workflow(connection, context.caller, parsed, trigger.project_id)
+        if "config" in edited and edited["config"] != trigger.config:
+            values["state"] = None  # It is the position in another source.
         if is_enabled and kind is not None:
             times = await first_times(connection, kind, parsed, trigger.id)
             values |= {"planned_at": times[0], "next_fire_at": times[1]}

@@ -1,6 +1,7 @@
 """Paths of the test server that follow the protocol: echoes, redirects, pages, failures."""
 
 import gzip
+import hashlib
 import json
 
 from tests.peers.http_protocol import Peer, Request, Writer, answer, at
@@ -91,3 +92,13 @@ async def leads(peer: Peer, request: Request, writer: Writer) -> None:
     keys = [past.headers["idempotency-key"] for past in peer.seen if past.path == "/leads"]
     number = list(dict.fromkeys(keys)).index(request.headers["idempotency-key"]) + 1
     answer(writer, json.dumps({"lead": number, **json.loads(request.body)}).encode(), "201 Created")
+
+
+@at("/list")
+async def listed(peer: Peer, request: Request, writer: Writer) -> None:
+    """Returns a document with an ETag, or 304 if the client has it."""
+    etag = f'"{hashlib.sha256(peer.document).hexdigest()[:8]}"'
+    if request.headers.get("if-none-match") == etag:
+        answer(writer, b"", "304 Not Modified", etag=etag)
+    else:
+        answer(writer, peer.document, media=peer.media, etag=etag)

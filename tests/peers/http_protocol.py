@@ -29,6 +29,7 @@ class Peer:
 
     `seen` are the requests so far. `arrived` is set by the first one. `left` is set when a client
     closes a connection before its response is complete. `written` counts bytes of large bodies.
+    `document` and `media` are the response of `/list`.
     """
 
     port: int = 0
@@ -36,6 +37,8 @@ class Peer:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     written: int = 0
+    document: bytes = b"[]"
+    media: str = "application/json"
 
     @property
     def url(self) -> str:

@@ -32,13 +32,15 @@ class ExchangeLimits:
     """The limits of one request.
 
     `total_s` is the time from connecting to the last byte in seconds, redirects included. Without
-    `reads_body` the exchange ends with the headers of the response.
+    `reads_body` the exchange ends with the headers of the response. `size_field` is the field of the
+    config with `max_bytes`, for messages.
     """
 
     total_s: float
     max_bytes: int
     max_redirects: int
     reads_body: bool = True
+    size_field: str = "response.maxBytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def cross_origin_headers(headers: httpx2.Headers) -> list[tuple[str, str]]:
 
 
 async def _read(response: httpx2.Response, limits: ExchangeLimits, visible: VisibleAddress) -> HttpResponse:
-    content = await _content(response, limits.max_bytes, visible) if limits.reads_body else b""
+    content = await _content(response, limits, visible) if limits.reads_body else b""
     url = str(response.url.copy_with(fragment=None))
     return HttpResponse(
         _label(response.request, visible),
@@ -176,14 +178,14 @@ async def _read(response: httpx2.Response, limits: ExchangeLimits, visible: Visi
     )
 
 
-async def _content(response: httpx2.Response, max_bytes: int, visible: VisibleAddress) -> bytes:
+async def _content(response: httpx2.Response, limits: ExchangeLimits, visible: VisibleAddress) -> bytes:
     """Read the body of the response.
 
     The limit applies before and after decompression: a small body may expand to any size, and a
     large one to nothing. Each piece of a body that expands lets the event loop run.
     """
-    label = _label(response.request, visible)
-    too_large = f"{label} returned more than {max_bytes:,} bytes, the limit in `response.maxBytes`"
+    label, max_bytes = _label(response.request, visible), limits.max_bytes
+    too_large = f"{label} returned more than {max_bytes:,} bytes, the limit in `{limits.size_field}`"
     announced = response.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > max_bytes and response.request.method != "HEAD":
         raise NodeFailure("HTTP_RESPONSE", too_large)

@@ -45,13 +45,13 @@ class VisibleAddress:
             url: The rendered address.
         """
         return cls(
-            _origin(url), mentions_secrets(_authority(template)), mentions_secrets(template), mentions_secrets(query)
+            origin_of(url), mentions_secrets(_authority(template)), mentions_secrets(template), mentions_secrets(query)
         )
 
     def label(self, method: str, url: str) -> str:
         """Return the name of a request for messages: without query, at most 300 characters."""
         parts = urlsplit(url)
-        origin, is_own = _origin(url), _origin(url) == self.origin
+        origin, is_own = origin_of(url), origin_of(url) == self.origin
         if not (self.is_path_hidden or self.is_query_secret):
             return f"{method} {origin}{parts.path}"[:300]
         if not is_own:
@@ -81,7 +81,8 @@ def mentions_secrets(templates: Any) -> bool:
     return _MENTIONS_SECRETS.search(str(templates)) is not None
 
 
-def _origin(url: str) -> str:
+def origin_of(url: str) -> str:
+    """Return the scheme, the host and the port of an address. Raises ValueError for one that is not valid."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 

@@ -12,6 +12,7 @@ from engine.triggers.registry import BUILT_IN
 from tests.end_to_end.support.client_actions import mutate
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
 from tests.executor_worker import eventually
+from tests.peers.http import Peer
 
 EXAMPLES = ROOT / "examples" / "triggers"
 EVENTS = "subscription ($id: ID) { triggerEvents(triggerId: $id) { status error run { id } } }"
@@ -79,6 +80,19 @@ async def test_a_schedule_starts_runs_at_its_times(system: SystemUnderTest) -> N
     await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
     run = await system.wait_for_end(runs[0])
     assert run["status"] == "COMPLETED" and run["output"]["text"].startswith("Report of 20")
+
+
+async def test_a_poll_starts_a_run_for_each_entry_of_a_feed(system: SystemUnderTest, peer: Peer) -> None:
+    peer.media = "application/atom+xml"
+    peer.document = b"<feed><entry><id>1</id><title>News</title><link href='https://e.com/1'/></entry></feed>"
+    trigger = await new_trigger(system, example_of("poll"), url=peer.url + "/list", firstPoll="fire")
+
+    async def started() -> list[dict[str, str]]:
+        return list((await system.execute(RUNS_OF, id=trigger["id"]))["runs"]["nodes"])
+
+    [started_run] = await eventually(started)
+    assert (await system.wait_for_end(started_run["id"]))["output"] == {"note": "News: https://e.com/1"}
+    await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
 
 
 async def test_a_failed_run_starts_the_error_workflow(system: SystemUnderTest) -> None:
