@@ -45,7 +45,7 @@ browser_sessions = Table(
     "browser_sessions",
     metadata,
     Column("id", Id, primary_key=True),
-    Column("hash", LargeBinary, nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
     Column("subject", Text, nullable=False),
     Column("roles", JSON, nullable=False),
     # The end of the tokens, and of the whole session.
@@ -55,6 +55,7 @@ browser_sessions = Table(
     Column("refresh_token", LargeBinary),
     Column("renewal_claimed_until", Moment),
     Column("created_at", Moment, nullable=False, server_default=func.now()),
+    UniqueConstraint("hash", name="browser_sessions_hash_key"),
     Index("ix_browser_sessions_ends_at", "ends_at"),
 )
 
