@@ -242,6 +242,19 @@ class Settings(BaseSettings):
         "started. Each server counts twice a second, so several servers may exceed it by what they accept in that "
         "time. Runs that were accepted, and child runs, are never refused. Increase it for large imports.",
     )
+    project_storage_mb: Annotated[int | None, NEVER] = Field(
+        100_000,
+        ge=1,
+        description="Megabytes that the runs of one project may store: inputs, outputs, events and checkpoints, before "
+        "compression by Postgres. Further runs are refused with code LIMIT until runs are deleted, or expire. Runs that "
+        "were accepted, and child runs, continue up to `TREADLE_RUN_STORAGE_MB`. `never`: no limit.",
+    )
+    run_storage_mb: Annotated[int | None, NEVER] = Field(
+        1_000,
+        ge=1,
+        description="Megabytes that one run may store. Then it FAILS with code STORAGE_LIMIT, within "
+        "`TREADLE_HEARTBEAT_S`. `never`: no limit. Increase it for runs with many large outputs.",
+    )
     pausing_s: float = Field(
         60,
         ge=0,

@@ -161,6 +161,15 @@ class TooManyQueuedRuns(Busy):
     title = "Too many queued runs"
 
 
+class ProjectStorageFull(Busy):
+    """The runs of the project store as many bytes as they may.
+
+    The same request succeeds after some of them are deleted, or have expired.
+    """
+
+    title = "The project has no space left"
+
+
 class TooManyNodeTests(Limit):
     """This process tests the maximum number of nodes already.
 

@@ -10,9 +10,10 @@ each freezes what has survived, so that no later one visits it again. A cycle of
 in memory until `FrozenObjects.release`, which visits everything, while nobody is connected.
 """
 
+import asyncio
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 THRESHOLDS = 50_000, 5, 400
@@ -36,10 +37,17 @@ def collect_seldom() -> None:
 
 
 class FrozenObjects:
-    """Keeps the full collections of a server short: it freezes what survives one."""
+    """Keeps the full collections of a server short: it freezes what survives one.
+
+    Python delays a full collection until a quarter of the last survivors is new (`long_lived_total` in
+    gcmodule.c), and does not know that these are frozen. So a second collection follows, of what is left: it
+    makes that number small, and the next full collection comes early and is short.
+    """
 
     def __init__(self) -> None:
-        self._base = 0
+        self._base = self._frozen = 0
+        """The frozen objects after the start, and those frozen since. Many of these may be gone."""
+        self._is_second = False
 
     def start(self) -> None:
         freeze_modules()
@@ -59,16 +67,33 @@ class FrozenObjects:
         Returns:
             Whether it has collected.
         """
-        if gc.get_freeze_count() - self._base <= (MAX_GROWTH if is_idle else MOST_GROWTH):
+        limit = MAX_GROWTH if is_idle else MOST_GROWTH
+        if self._frozen <= limit:
+            return False
+        # This visits every frozen object, so it is done only if there may be too many.
+        self._frozen = gc.get_freeze_count() - self._base
+        if self._frozen <= limit:
             return False
         gc.unfreeze()
         gc.collect()  # The callback freezes what survives.
-        self._base = gc.get_freeze_count()
+        self._base, self._frozen = gc.get_freeze_count(), 0
         return True
 
     def _on_collection(self, phase: Literal["start", "stop"], info: dict[str, int]) -> None:
-        if phase == "stop" and info["generation"] == 2:
-            gc.freeze()
+        if phase != "stop" or info["generation"] != 2:
+            return
+        self._frozen += len(gc.get_objects(generation=2))
+        gc.freeze()
+        if self._is_second:
+            self._is_second = False
+            return
+        with suppress(RuntimeError):  # There is no event loop before and after the server.
+            asyncio.get_running_loop().call_soon(self._collect_again)
+
+    def _collect_again(self) -> None:
+        self._is_second = True
+        gc.collect()
+        self._is_second = False
 
 
 @contextmanager

@@ -76,6 +76,8 @@ async def _apply(runner: Runner, leases: Sequence[Lease], statuses: dict[str, Le
         if status.is_answered and task.executor.has_open_waits:
             waits = await open_waits(runner.database.pool, run_id, runner.journal.clock_skew.offset)
             task.executor.receive_answers([wait for wait in waits if wait.is_answered])
+        if runner.exceeds_storage(status.stored_bytes):
+            task.request(StopReason.STORAGE)
         if status.status in INTENTS:
             task.request(INTENTS[status.status])
 

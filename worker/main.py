@@ -46,7 +46,7 @@ from persistence.queue.arq_pool import open_arq, read_job, write_job
 from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import MapItemStore
-from persistence.runs.queue_limit import QueueLimit
+from persistence.runs.queue_limit import QueueLimit, megabytes
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.signals.callback import CallbackSigner
@@ -209,6 +209,7 @@ def _new_runner(settings: Settings, stores: _Stores, journal: PostgresJournal, r
         lease_ttl_s=settings.lease_ttl_s,
         notifier=stores.notifier,
         project_limit=settings.project_limit,
+        max_stored_bytes=megabytes(settings.run_storage_mb),
     )
 
 
@@ -289,7 +290,7 @@ def _trigger_loop(settings: Settings, runner: Runner, notifier: Notifier, resour
         runner.database,
         installed_trigger_kinds(),
         max_failures=settings.trigger_max_failures,
-        queue_limit=QueueLimit(settings.project_queue_limit),
+        queue_limit=QueueLimit(settings.project_queue_limit, megabytes(settings.project_storage_mb)),
         resources=resources,
     )
     return TriggerLoop(due, runner.redis, notifier)

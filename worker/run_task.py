@@ -69,6 +69,8 @@ class RunTask:
         """By `lease_clock.clock`: the lease lasts for its whole length from then on, at least."""
         self.executor: RunExecutor | None = None
         """None until the spec is compiled."""
+        self.exceeds_storage = False
+        """Whether the run had stored too many bytes at the claim: the heartbeat sees no run that waits often."""
         self._services = services
         self._is_draining = False
         self._pause_timer: asyncio.TimerHandle | None = None
@@ -138,6 +140,8 @@ class RunTask:
             self.executor = await self._load_executor()
             if self._is_draining:
                 self.executor.request(StopReason.DRAIN)
+            if self.exceeds_storage:
+                self.executor.request(StopReason.STORAGE)
             self._timeout_timer = self._start_timeout(self.executor)
             status = await self.executor.run()
             _describe_span(status)

@@ -53,6 +53,7 @@ class Runner:
         lease_ttl_s: float,
         notifier: Notifier,
         project_limit: int | None = None,
+        max_stored_bytes: int | None = None,
     ) -> None:
         """Create a runner.
 
@@ -67,6 +68,7 @@ class Runner:
             lease_ttl_s: Length of a lease, in seconds.
             notifier: Notifies the other workers of runs that go back into the queue.
             project_limit: How many runs of one project all workers together execute at once.
+            max_stored_bytes: How many bytes a run may store; None for no limit.
         """
         self.database, self.redis, self.journal = database, redis, journal
         self.worker_id, self.capacity, self.lease_ttl_s = worker_id, capacity, lease_ttl_s
@@ -77,7 +79,7 @@ class Runner:
             database, redis, journal, notifier, GraphCache(node_types, saver), saver, resources, lease_ttl_s
         )
         self.is_draining = False
-        self._project_limit = project_limit
+        self._project_limit, self._max_stored_bytes = project_limit, max_stored_bytes
         # One project leaves a tenth to the others, however long its runs take.
         self._share = capacity - capacity // 10
         self._outage = Outage("runner")
@@ -91,6 +93,10 @@ class Runner:
         self._claiming = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def exceeds_storage(self, stored_bytes: int) -> bool:
+        """Return whether a run has stored more bytes than a run may."""
+        return self._max_stored_bytes is not None and stored_bytes > self._max_stored_bytes
 
     @property
     def is_full(self) -> bool:
@@ -144,6 +150,7 @@ class Runner:
     def _start(self, claimed: ClaimedRun, claimed_at: float) -> None:
         previous = self.tasks.get(claimed.id)
         task = self.tasks[claimed.id] = RunTask(claimed, claimed_at, self._services)
+        task.exceeds_storage = self.exceeds_storage(claimed.stored_bytes)
         self._idle.clear()
         task.start(previous, self._remove)
 

@@ -15,6 +15,7 @@ from rich.console import Console
 from app.cli.check_sign_in import check_sign_in
 from app.cli.operations.output import print_json
 from app.cli.rotate_key import check_secrets
+from app.cli.storage import check_storage
 from app.embedded.servers import data_dir_problem, in_use, readable_by_others
 from app.errors import StoreError
 from app.http_client import plain_client
@@ -64,6 +65,7 @@ async def run_checks(settings: Settings, *, is_json: bool = False) -> bool:
         ("files", _files),
         ("data", lambda _: _data(configured)),
         ("database", _database),
+        ("storage", check_storage),
         ("redis", _redis),
         ("clock", _clock),
         ("server", _server),

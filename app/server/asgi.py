@@ -50,7 +50,7 @@ from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.arq_pool import open_arq
 from persistence.queue.notifier import Notifier
-from persistence.runs.queue_limit import QueueLimit
+from persistence.runs.queue_limit import QueueLimit, megabytes
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.signals.callback import CallbackSigner
@@ -91,7 +91,7 @@ class ServerApp:
         self.revocations: Revocations
         self.resources: dict[str, Any]
         self.probes, self.metrics = Probes(self), MetricsEndpoint(self)
-        self._queue_limit = QueueLimit(settings.project_queue_limit)
+        self._queue_limit = QueueLimit(settings.project_queue_limit, megabytes(settings.project_storage_mb))
         self._policy = OperationPolicy()
         self.node_types: NodeTypes = load_node_types(self._settings.sandbox_max_timeout_s)
 

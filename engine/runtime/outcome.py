@@ -21,6 +21,11 @@ from engine.types import JSON
 from engine.values.large_values import off_loop
 from engine.values.storable import stored_form
 
+STORAGE_LIMIT = (
+    "the run has stored as many bytes of outputs, events and checkpoints as a run may (TREADLE_RUN_STORAGE_MB): "
+    "give nodes smaller outputs, or divide the work into several runs"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
@@ -54,6 +59,8 @@ class RunOutcome:
             return RunChange(RunStatus.CANCELLED, expected)
         if reason is StopReason.TIMEOUT:
             failure = RunError("TIMEOUT", f"the run did not finish within {self.info.timeout_s} s", retryable=True)
+        if reason is StopReason.STORAGE:
+            failure = RunError("STORAGE_LIMIT", STORAGE_LIMIT)
         if failure is not None:
             return RunChange(RunStatus.FAILED, expected, failure.message, None, failure)
         if not has_more:

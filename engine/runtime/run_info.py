@@ -28,6 +28,8 @@ class StopReason(StrEnum):
     """A user pauses the run."""
     TIMEOUT = "timeout"
     """The run has used up its time."""
+    STORAGE = "storage"
+    """The run has stored as much as a run may."""
     CANCEL = "cancel"
     """A user cancels the run."""
     LEASE_LOST = "lease lost"
@@ -36,7 +38,7 @@ class StopReason(StrEnum):
     @property
     def is_immediate(self) -> bool:
         """Whether running nodes are cancelled instead of awaited."""
-        return self in (StopReason.TIMEOUT, StopReason.CANCEL, StopReason.LEASE_LOST)
+        return self in (StopReason.TIMEOUT, StopReason.STORAGE, StopReason.CANCEL, StopReason.LEASE_LOST)
 
     def outranks(self, other: "StopReason") -> bool:
         """Whether this reason replaces `other`. The reasons are declared in ascending order."""

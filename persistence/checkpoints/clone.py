@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from langgraph.checkpoint.base.id import uuid6
-from sqlalchemy import ARRAY, Integer, bindparam, insert, text, update
+from sqlalchemy import ARRAY, Integer, Text, bindparam, cast, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import (
@@ -113,7 +113,14 @@ async def derive(
     values: dict[str, Any] = {}
     if clone is not None:
         last_seq = await _write(connection, accepted.run.id, last_seq, clone)
-        values = {"resumed_step": clone.snapshot.step, "progress": clone.progress}
+        copied = func.coalesce(
+            select(func.sum(func.coalesce(func.octet_length(cast(node_outputs.c.output, Text)), 0)))
+            .where(node_outputs.c.run_id == accepted.run.id)
+            .scalar_subquery(),
+            0,
+        )
+        stored_bytes = runs.c.stored_bytes + copied
+        values = {"resumed_step": clone.snapshot.step, "progress": clone.progress, "stored_bytes": stored_bytes}
     row = await connection.execute(
         update(runs)
         .where(runs.c.id == accepted.run.id)

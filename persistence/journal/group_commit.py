@@ -36,6 +36,7 @@ _RUNS = {
     "id": "text",
     "epoch": "int",
     "events": "int",
+    "bytes": "bigint",
     "progress": "double precision",
     "expected": "text",
     "status": "text",
@@ -96,6 +97,8 @@ _OPENED_WAITS = {
 }
 _SETTLED_WAITS = {"run_id": "text", "id": "text", "settled_seq": "offset"}
 
+EVENT_BYTES = 100
+"""Bytes of the row of an event, and of its places in the indexes, beside its body."""
 _ARRAY_TYPES = {"offset": "int", "json": "text"}
 _MARK, _IDLE_LIMIT_S = (f"${len(_RUNS) + place}" for place in (1, 2))
 _FIRST_EVENT = len(_RUNS) + 3
@@ -144,6 +147,7 @@ WITH entry AS (
 ), run AS (
     UPDATE runs r SET
         last_seq = r.last_seq + e.events,
+        stored_bytes = r.stored_bytes + e.bytes,
         written_by = {_MARK},
         written_seq = r.last_seq + e.events,
         progress = coalesce(e.progress, r.progress),
@@ -304,25 +308,26 @@ def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) 
     checkpoints = _Arrays(_CHECKPOINTS)
     for batch in batches:
         latest: dict[str, tuple[int, NodeState, int | None]] = {}
-        place = 0
+        place = size = 0
         batch.encoded.clear()
         for entry in batch.entries:
             for at, data in entry.events_to_write:
                 place += 1
                 event = encode(at, data)
                 batch.encoded.append(event)
+                size += EVENT_BYTES + len(event.body)
                 events.add(batch.run_id, place, data.type.value, at, data.node_id, event.body.decode())
                 if isinstance(data, NodeChange):
-                    _add_state(outputs, latest, entry, place, data.state, event)
-            _add_checkpoint(checkpoints, entry, place)
+                    size += _add_state(outputs, latest, entry, place, data.state, event)
+            size += _add_checkpoint(checkpoints, entry, place)
         for state_place, state, output_place in latest.values():
             states.add(state.run_id, state.node_id, state_place, output_place, *node_state_values(state, _json))
-        _add_run(runs, batch, place)
+        _add_run(runs, batch, place, size)
     tables = (events, states, outputs, checkpoints)
     return [*runs.arrays, mark, idle_limit_s, *(array for table in tables for array in table.arrays)]
 
 
-def _add_run(runs: _Arrays, batch: Batch, count: int) -> None:
+def _add_run(runs: _Arrays, batch: Batch, count: int, size: int) -> None:
     last = batch.entries[-1]
     progress = next((entry.progress for entry in reversed(batch.entries) if entry.progress is not None), None)
     change = last.change
@@ -330,13 +335,14 @@ def _add_run(runs: _Arrays, batch: Batch, count: int) -> None:
     failure = change.error if change is not None else failure
     error = _json(error_body(failure)) if failure is not None else None
     if change is None:
-        runs.add(batch.run_id, last.epoch, count, progress, None, None, None, None, error, None)
+        runs.add(batch.run_id, last.epoch, count, size, progress, None, None, None, None, error, None)
         return
     output = _json(change.output) if change.status is RunStatus.COMPLETED else None
     runs.add(
         batch.run_id,
         last.epoch,
         count,
+        size + len(output or ""),
         progress,
         change.expected.value,
         change.status.value,
@@ -354,8 +360,11 @@ def _add_state(
     place: int,
     state: NodeState,
     event: EncodedEvent,
-) -> None:
-    """Remember the node's latest state of the group, and add a row for its stored values."""
+) -> int:
+    """Remember the node's latest state of the group, and add a row for its stored values.
+
+    Return the bytes of these values.
+    """
     before = latest.get(state.node_id)
     output_place = before[2] if before else None
     if is_stored(state):
@@ -364,12 +373,14 @@ def _add_state(
         output = None if event.output is None else event.output.decode()
         outputs.add(entry.run_id, place, state.node_id, state.visits, entry.lineage, input, output)
     latest[state.node_id] = (place, state, output_place)
+    return len(event.input or b"") + len(event.output or b"") if output_place == place else 0
 
 
-def _add_checkpoint(checkpoints: _Arrays, entry: Entry, place: int) -> None:
+def _add_checkpoint(checkpoints: _Arrays, entry: Entry, place: int) -> int:
+    """Add the row of a checkpoint, if the entry has one. Return its bytes."""
     record = entry.checkpoint
     if record is None:
-        return
+        return 0
     # Its event is the last one of the entry, or the one before the run's status change.
     place -= entry.change is not None
     checkpoints.add(
@@ -384,6 +395,7 @@ def _add_checkpoint(checkpoints: _Arrays, entry: Entry, place: int) -> None:
         _json(record.next_nodes),
         record.steps,
     )
+    return len(record.data) + len(record.steps or b"")
 
 
 def _json(value: JSON) -> str:

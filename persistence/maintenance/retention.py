@@ -125,7 +125,9 @@ _HISTORY = (
         _DELETE.format(part=part, unless=_UNLESS_DROPPED.format(first=first, end=first + 1))
         for part, first in zip(PARTITIONED, (3, 5, 7), strict=True)
     )
-    + """, marked AS (UPDATE runs r SET pruned_at = now() FROM old WHERE r.id = old.id RETURNING r.id)
+    + """, marked AS (
+    UPDATE runs r SET pruned_at = now(), stored_bytes = octet_length(r.inputs::text) + coalesce(octet_length(r.output::text), 0)
+    FROM old WHERE r.id = old.id RETURNING r.id)
 SELECT count(*) FROM marked"""
 )
 _RUNS = f"""

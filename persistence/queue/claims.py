@@ -67,6 +67,7 @@ class ClaimedRun:
     is_step: bool
     resumed_step: int
     timeout_at: datetime | None
+    stored_bytes: int
     error: JSON
     """The error of a run that was failing when its last worker died."""
     queued_at: datetime

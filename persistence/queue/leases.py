@@ -28,6 +28,7 @@ class LeaseStatus:
     """Whether a wait of the run has an answer."""
     breakpoints: frozenset[str]
     """The ids of the nodes before which the run pauses."""
+    stored_bytes: int = 0
 
 
 async def renew(pool: asyncpg.Pool, leases: Sequence[Lease], ttl_s: float) -> dict[str, LeaseStatus]:
@@ -57,7 +58,8 @@ def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str
 
 
 def _lease_status(row: Any) -> LeaseStatus:
-    return LeaseStatus(RunStatus(row["status"]), row["wake_at"] is not None, frozenset(row["options"]["breakpoints"]))
+    breakpoints = frozenset(row["options"]["breakpoints"])
+    return LeaseStatus(RunStatus(row["status"]), row["wake_at"] is not None, breakpoints, row["stored_bytes"])
 
 
 _LEASES = f"""unnest($1::text[], $2::int[]) AS h(id, epoch)
@@ -66,6 +68,6 @@ WHERE r.id = h.id AND r.epoch = h.epoch AND r.status IN {sql_list(LEASED)}"""
 _RENEW = f"""
 WITH ours AS (SELECT r.id FROM runs r, {_LEASES} ORDER BY r.id FOR NO KEY UPDATE OF r)
 UPDATE runs r SET lease_until = now() + make_interval(secs => $3) FROM ours WHERE r.id = ours.id
-RETURNING r.id, r.status, r.wake_at, r.options
+RETURNING r.id, r.status, r.wake_at, r.options, r.stored_bytes
 """
-_READ = f"SELECT r.id, r.status, r.wake_at, r.options FROM runs r, {_LEASES}"
+_READ = f"SELECT r.id, r.status, r.wake_at, r.options, r.stored_bytes FROM runs r, {_LEASES}"

@@ -217,10 +217,11 @@ WITH workflow AS (
 ), new_run AS (
     INSERT INTO runs (id, project_id, workflow_id, version_id, source, mode, status, inputs, options, priority, is_step,
         created_by, lane, lane_limit, takeup, last_seq, queued_at, deadline_at, scopes, parent_id, parent_key, depth,
-        trigger_id, tags)
+        trigger_id, tags, stored_bytes)
     SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9::text::json, $10, $11, $12, $13, $14,
         ($7 = 'QUEUED')::int, 1, CASE WHEN $7 = 'QUEUED' THEN now() END,
-        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21, $22
+        CASE WHEN $7 = 'PENDING' THEN now() + make_interval(secs => $15) END, $17, $18, $19, $20, $21, $22,
+        octet_length($8::text)
     WHERE {condition}
     RETURNING id, created_at
 ), new_event AS (

@@ -43,6 +43,7 @@ class MapItemStore:
             [item.digest for item in items],
             [item.output for item in items],
             [None if item.error is None else orjson.dumps(item.error).decode() for item in items],
+            sum(len(item.output or "") for item in items),
         )
         if not rows:
             raise Fenced(f"run {visit.run_id} is no longer held under epoch {visit.epoch}")
@@ -73,7 +74,7 @@ WITH locked AS MATERIALIZED (
     ON CONFLICT (run_id, lineage, node_id, visit, idx) DO UPDATE SET
         digest = excluded.digest, output = excluded.output, error = excluded.error
 ), progress AS (
-    UPDATE runs r SET crashed_seq = NULL FROM locked WHERE r.id = locked.id AND r.crashed_seq IS NOT NULL
+    UPDATE runs r SET crashed_seq = NULL, stored_bytes = r.stored_bytes + $10 FROM locked WHERE r.id = locked.id
 )
 SELECT id FROM locked
 """

@@ -25,6 +25,7 @@ async def running(
     *,
     capacity: int = 10,
     resources: Mapping[str, Any] | None = None,
+    max_stored_bytes: int | None = None,
 ) -> AsyncIterator[Runner]:
     journal = PostgresJournal(database.pool, redis, database.deadlines)
     journal.open()
@@ -38,6 +39,7 @@ async def running(
         capacity=capacity,
         lease_ttl_s=60,
         notifier=Notifier(ArqRedis(redis.connection_pool), "test"),
+        max_stored_bytes=max_stored_bytes,
     )
     polling = asyncio.create_task(runner.poll_forever())
     try:

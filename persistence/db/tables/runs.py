@@ -62,6 +62,9 @@ runs = Table(
     Column("lane_limit", Integer, key="concurrency_limit"),
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("lineage", Integer, nullable=False, server_default="0"),
+    # Bytes of the inputs, the outputs, the events and the checkpoints that were written, uncompressed.
+    # In no index: it changes with every write.
+    Column("stored_bytes", BigInteger, nullable=False, server_default="0"),
     # The mark of the journal's group that wrote last. It shows whether a group whose connection was
     # lost is committed.
     Column("written_by", BigInteger),

@@ -102,6 +102,7 @@ async def test_usable_stores_are_named(capsys: pytest.CaptureFixture[str], datab
     assert line(output, "database").startswith("ok")
     assert line(output, "database").endswith("migrated")
     assert line(output, "redis").startswith("ok")
+    assert line(output, "storage").endswith("no runs; 100,000 MB for each project")
 
 
 async def test_the_version_of_the_time_zones_is_shown(

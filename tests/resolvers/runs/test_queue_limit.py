@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from engine.states import RunStatus
-from persistence.problems import ProblemCode, TooManyQueuedRuns
+from persistence.problems import ProblemCode, ProjectStorageFull, TooManyQueuedRuns
 from persistence.runs import queue_limit
-from persistence.runs.queue_limit import QueueLimit
+from persistence.runs.queue_limit import QueueLimit, largest_projects, megabytes
 from persistence.runs.run import Run
 from persistence.workflows import drafts, workflows
 from resolvers.context import Context
@@ -89,3 +89,21 @@ async def test_runs_that_wait_for_their_start_are_bounded_and_can_start(context:
     for run in created:
         await start.execute_run(context, run.id, None, replace_inputs=False, idempotency_key=None)
     assert await queued(context) == 2
+
+
+async def test_a_project_that_stores_too_much_starts_no_run_until_some_are_deleted(
+    context: Context, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_limit, "STORAGE_REFRESH_S", 0.0)
+    monkeypatch.setattr(queue_limit, "STORAGE_SHARE", 1e9)
+    arguments = await new_workflow(context, project)
+    first = await start.run_workflow(context, arguments)
+    pool = context.database.pool
+    await pool.execute("UPDATE runs SET stored_bytes = 1000000, status = 'COMPLETED' WHERE id = $1", first.id)
+    context.queue_limit = QueueLimit(max_stored_bytes=megabytes(1))
+    for refused in (start.run_workflow, start.create_run):
+        with pytest.raises(ProjectStorageFull, match=r"store 1 MB, and .* allows 1 MB \(TREADLE_PROJECT_STORAGE_MB\)"):
+            await refused(context, arguments)
+    assert await largest_projects(pool, 10) == [("default", 1_000_000)]
+    await pool.execute("DELETE FROM runs WHERE id = $1", first.id)
+    assert (await start.run_workflow(context, arguments)).status is RunStatus.QUEUED
