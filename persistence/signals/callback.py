@@ -66,6 +66,8 @@ class CallbackSigner:
             return None, False
         if not (isinstance(run_id, str) and isinstance(node_id, str) and type(visit) is int and 0 < visit < 2**31):
             return None, False
+        if "\0" in run_id + node_id or not node_id.isprintable():
+            return None, False  # No run and no node has such an id, and Postgres stores no NUL character.
         body, signature = data[:-_SIGNATURE_BYTES], data[-_SIGNATURE_BYTES:]
         is_valid = any(hmac.compare_digest(_sign(key, body), signature) for key in self._keys.keyring().keys)
         return Callback(run_id, node_id, visit), is_valid

@@ -1,6 +1,7 @@
 """Events that end the wait of a run: by sendEvent or a callback address, early, late, twice, or forged."""
 
 import asyncio
+import base64
 import linecache
 import sys
 from collections.abc import AsyncIterator
@@ -198,6 +199,12 @@ async def test_a_wait_expires_by_its_port_and_a_kept_event_of_an_ended_run_expir
     assert [status for status, _ in await refused(server, run_id)] == ["EXPIRED", "REFUSED"]
 
 
+def token(run_id: str, node_id: str) -> str:
+    """Return an address that anybody can make who knows the id of a run."""
+    data = base64.urlsafe_b64encode(orjson.dumps([run_id, node_id, 1]) + b"x" * 32).decode().rstrip("=")
+    return f"https://treadle.example.com/callbacks/{data}"
+
+
 async def test_a_callback_address_works_once_and_each_misuse_is_answered_and_recorded(
     server: Context, redis: Redis
 ) -> None:
@@ -216,6 +223,11 @@ async def test_a_callback_address_works_once_and_each_misuse_is_answered_and_rec
         (url, {"n": 1}, 202, "'status': 'duplicate'"),
         (url, {"n": 2}, 409, "The address was used at "),
         (f"{url}/../x", {}, 404, "There is no callback at this address."),
+        *(
+            (token(run_id + end, node_id), {}, 404, "There is no callback")
+            for end, node_id in (("\0", "a"), ("", "\0"))
+        ),
+        (token(run_id, "\x1b[2J"), {}, 404, "There is no callback at this address."),
     ]
     for address, body, status, text in answers:
         answer = await post(server, address, body)
