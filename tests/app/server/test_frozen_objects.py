@@ -1,5 +1,6 @@
 """Full collections of a server stay short, and cycles of frozen objects are freed."""
 
+import asyncio
 import gc
 import json
 import weakref
@@ -71,6 +72,16 @@ def test_many_frozen_objects_are_released_when_nobody_is_connected_or_before_the
     monkeypatch.setattr(gc_tuning, "MOST_GROWTH", most)
     assert frozen.release(is_idle) is is_freed
     assert (link() is None) is is_freed
+
+
+async def test_a_second_collection_lets_the_next_full_one_come_early(frozen: FrozenObjects) -> None:
+    gc.disable()
+    before = gc.get_stats()[2]["collections"]
+    gc.collect()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert gc.get_stats()[2]["collections"] == before + 2
+    gc.enable()
 
 
 def test_after_the_end_nothing_is_frozen() -> None:
