@@ -4,10 +4,15 @@ Each error is one line that names the argument.
 """
 
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 from engine.values.json_text import NotJson, without_mark
+
+MAX_FILE = 16 * 1024 * 1024
+"""Bytes of the largest file that is read. A server accepts bodies of 4 MiB."""
 
 
 class ArgumentError(Exception):
@@ -27,7 +32,7 @@ def read_arguments(file: Path, inputs: str | None) -> tuple[Any, Any]:
     Raises:
         ArgumentError: The file cannot be read, or one of the two is not valid JSON.
     """
-    content = parse_json(_read_text(file), str(file))
+    content = parse_json(read_text(file), str(file))
     parsed_inputs = None if inputs is None else parse_json(inputs, "--inputs")
     if isinstance(content, dict) and "spec" in content:
         return content["spec"], content.get("exampleInputs", {}) if inputs is None else parsed_inputs
@@ -36,7 +41,7 @@ def read_arguments(file: Path, inputs: str | None) -> tuple[Any, Any]:
 
 def needs_of(file: Path) -> list[str]:
     """Return what an example needs in addition to a server, one sentence each."""
-    content = parse_json(_read_text(file), str(file))
+    content = parse_json(read_text(file), str(file))
     needs = content.get("needs", []) if isinstance(content, dict) and "spec" in content else []
     return [str(need) for need in needs] if isinstance(needs, list) else []
 
@@ -61,9 +66,21 @@ def parse_json(text: str, name: str) -> Any:
     return value
 
 
-def _read_text(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Read a file of text. Raises ArgumentError.
+
+    It may come from a folder that others have written. A pipe or a device would never end, and opening some
+    of them waits.
+    """
     try:
-        return without_mark(file.read_bytes())
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ArgumentError(f"{file} cannot be read: it is no regular file")
+            content = stream.read(MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise ArgumentError(f"{file} has more than {MAX_FILE // 1024 // 1024} MiB, which no server accepts")
+        return without_mark(content)
     except OSError as error:
         raise ArgumentError(f"{file} cannot be read: {error.strerror}") from error
     except NotJson as error:

@@ -243,7 +243,7 @@ def run(
     try:
         arguments = read_arguments(file, inputs)
         for need in needs_of(file):
-            print(f"This example needs: {need}", file=sys.stderr if json else sys.stdout)
+            print(escape_controls(f"This example needs: {need}"), file=sys.stderr if json else sys.stdout)
         status = asyncio.run(watcher.follow(*arguments))
     except (ArgumentError, RunRefused) as error:
         sys.exit(escape_controls(f"treadle: {error}", keep_lines=True))

@@ -53,6 +53,7 @@ def restore(
 ) -> None:
     """Restore a backup into an empty database, and verify it."""
     from app.cli.backup import restore as restores
+    from app.cli.operations.output import print_line
     from app.settings import load_settings
     from persistence.db.migrate import NEWEST
 
@@ -66,13 +67,13 @@ def restore(
     if json:
         print(json_module.dumps(asdict(manifest), indent=2))
         return
-    print(
+    print_line(
         f"{'verified' if verify else 'restored and verified'}: {len(manifest.tables)} tables, as of {manifest.created_at}"
     )
     if manifest.revision < NEWEST:
         print("the backup is of an older release: run `treadle migrate` before you start servers and workers")
     if missing:
-        print(
+        print_line(
             f"{manifest.secrets} secrets need keys that this host does not have ({', '.join(missing)}): put them into "
             f"TREADLE_SECRET_KEY or {settings.data_dir / 'secret.key'}. They were in {manifest.key_source}"
         )

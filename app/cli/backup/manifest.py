@@ -60,6 +60,8 @@ def read_manifest(folder: Path) -> Manifest:
             raise StoreError(
                 f"{folder} was made by Treadle {values['treadle']}, which is newer than this one: restore it with that release"
             )
+        if not all(isinstance(values[name], str) for name in ("revision", "sha256", "created_at", "key_source")):
+            raise ValueError("a value is no text")
         tables = {name: TableSum(**one) for name, one in values.pop("tables").items()}
         return Manifest(**values, tables=tables)
     except OSError as error:

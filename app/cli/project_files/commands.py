@@ -1,6 +1,5 @@
 """The commands `treadle export` and `treadle import`, over the public API."""
 
-import json as json_module
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +29,7 @@ def export_project(
     from app.cli.operations.output import print_line
     from app.cli.project_files.remote import RemoteProject, read_project
     from app.cli.project_files.transfer import export
+    from app.terminal_text import escape_controls
 
     async def act(client: ApiClient) -> RemoteProject:
         return await read_project(client, project)
@@ -38,7 +38,7 @@ def export_project(
     try:
         warnings = export(found, folder, drafts=drafts)
     except ArgumentError as error:
-        sys.exit(f"treadle: {error}")
+        sys.exit(escape_controls(f"treadle: {error}"))
     for warning in warnings:
         print_line(f"warning: {warning}")
     print_line(f"exported {len(found.workflows)} workflows of {found.name} to {folder}")
@@ -59,7 +59,7 @@ def import_project(
     from app.cli.arguments import ArgumentError
     from app.cli.client import ApiClient, RunRefused
     from app.cli.operations.connection import run_against_server
-    from app.cli.operations.output import print_line
+    from app.cli.operations.output import print_json, print_line
     from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
     from app.cli.project_files.portable import read_files
     from app.cli.project_files.remote import read_project
@@ -89,7 +89,7 @@ def import_project(
             }
             for step in plan
         ]
-        print(json_module.dumps({"steps": rows, "warnings": warnings}, ensure_ascii=False, indent=2))
+        print_json({"steps": rows, "warnings": warnings})
         return
     for step in plan:
         print_line(step.summary())

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.cli.arguments import ArgumentError, parse_json
+from app.cli.arguments import ArgumentError, parse_json, read_text
 from engine.spec.identity import spec_hash
 from engine.types import JSON
 
@@ -118,13 +118,21 @@ def file_name(name: str) -> str:
 
 
 def write_files(folder: Path, workflows: Sequence[PortableWorkflow], secrets: Sequence[str]) -> None:
-    """Write all files, and remove those of workflows that are gone. Raises ArgumentError."""
+    """Write all files, and remove those of workflows that are gone. Raises ArgumentError.
+
+    The folder may be a checkout of what others have written, so no link in it leads a write or a removal to
+    another place.
+    """
     names = [file_name(workflow.name) for workflow in workflows]
     if twice := {name for name in names if names.count(name) > 1}:
         same = [workflow.name for workflow in workflows if file_name(workflow.name) in twice]
         raise ArgumentError(f"these workflows would have one file: {', '.join(sorted(same))}. Rename them")
     target = folder / FOLDER
     try:
+        if target.is_symlink():
+            raise ArgumentError(
+                f"{target} is a symbolic link: remove it, so that no file of another folder is replaced"
+            )
         target.mkdir(parents=True, exist_ok=True)
         for workflow in workflows:
             _replace(target / file_name(workflow.name), workflow.text())
@@ -139,7 +147,9 @@ def write_files(folder: Path, workflows: Sequence[PortableWorkflow], secrets: Se
 def _replace(path: Path, text: str) -> None:
     """Write a file completely or not at all."""
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, "utf-8")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="utf-8") as file:  # It fails at a link, and follows none.
+        file.write(text)
     fresh.rename(path)
 
 
@@ -153,6 +163,8 @@ def read_files(folder: Path) -> tuple[list[PortableWorkflow], list[str]]:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ArgumentError(f"several files in {folder / FOLDER} have the name {twice[0]!r}")
     secrets = _read(folder / SECRETS) if (folder / SECRETS).exists() else []
+    if not isinstance(secrets, list):
+        raise ArgumentError(f"{folder / SECRETS} must be a list of names")
     return workflows, [str(name) for name in secrets]
 
 
@@ -160,17 +172,21 @@ def _read_workflow(path: Path) -> PortableWorkflow:
     value = _read(path)
     try:
         triggers = tuple(PortableTrigger(**one) for one in value.get("triggers", []))
-        return PortableWorkflow(
+        if not all(isinstance(one.name, str) and isinstance(one.kind, str) for one in triggers):
+            raise ArgumentError(f"{path} is no file of a workflow: the name and the kind of a trigger are texts")
+        names = [one.name for one in triggers]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ArgumentError(f"{path} has several triggers with the name {min(twice)!r}")
+        workflow = PortableWorkflow(
             str(value["name"]), str(value.get("description", "")), value["spec"], bool(value["published"]), triggers
         )
+        workflow.references, workflow.text()
+        return workflow
+    except RecursionError as error:
+        raise ArgumentError(f"{path} is nested too deeply") from error
     except (LookupError, TypeError, AttributeError) as error:
         raise ArgumentError(f"{path} is no file of a workflow: {error or type(error).__name__}") from error
 
 
 def _read(path: Path) -> Any:
-    try:
-        return parse_json(path.read_text("utf-8"), str(path))
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"{path} is not UTF-8") from error
+    return parse_json(read_text(path), str(path))

@@ -95,6 +95,8 @@ BAD_BACKUPS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda folder: (folder / "manifest.json").unlink(), r"is no backup: manifest.json cannot be read"),
     (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
     (lambda folder: (folder / "manifest.json").write_text("[]"), "manifest.json is damaged"),
+    (change(revision=9999), "manifest.json is damaged"),
+    (change(sha256=None), "manifest.json is damaged"),
     (change(format=2), "newer than this one: restore it with that release"),
     (change(revision="9999"), f"migration 9999; this one knows {NEWEST}"),
     (change(postgres=99), "restore it into a server that is at least as new"),

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from app.cli import arguments
 from app.cli.arguments import ArgumentError
 from app.cli.client import ApiClient, RunRefused
 from app.cli.main import app
 from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
-from app.cli.project_files.portable import file_name, read_files, with_ids, with_names
+from app.cli.project_files.portable import PortableWorkflow, file_name, read_files, with_ids, with_names, write_files
 from app.cli.project_files.remote import change, read_project
 from app.cli.project_files.transfer import carry_out, check_plan, export
 
@@ -267,6 +269,17 @@ BAD_FILES: list[tuple[str, str, str]] = [
         '{"name": "A", "spec": {}, "published": true, "triggers": [{"x": 1}]}',
         "no file of a workflow",
     ),
+    (
+        "workflows/a.json",
+        '{"name": "A", "spec": {}, "published": true, "triggers": ['
+        '{"name": 1, "kind": "schedule", "config": {}, "inputs": {}, "enabled": true}]}',
+        "the name and the kind of a trigger are texts",
+    ),
+    (
+        "workflows/a.json",
+        '{"name": "A", "spec": ' + "[" * 900 + "]" * 900 + ', "published": true}',
+        "is nested too deeply",
+    ),
     ("other.json", "{}", "has no files: `treadle export"),
 ]
 
@@ -299,3 +312,46 @@ def test_references_survive_any_name(name: str) -> None:
     portable = with_names(value, {id: name})
     assert id not in json.dumps(portable)
     assert with_ids(portable, {name: id}) == value
+
+
+WORKFLOW = PortableWorkflow("A", "", {"nodes": [], "edges": []}, published=False)
+
+
+def test_an_export_follows_no_link_out_of_its_folder(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("precious", "a.json", "b.json"):
+        (other / name).write_text("stays")
+    folder = tmp_path / "checkout"
+    (folder / "workflows").mkdir(parents=True)
+    for link in ("workflows/.a.json.new", "workflows/a.json", "workflows/b.json", ".secrets.json.new", "secrets.json"):
+        (folder / link).symlink_to(other / "precious")
+    write_files(folder, [WORKFLOW], ["key"])
+    assert {path.read_text() for path in other.iterdir()} == {"stays"}
+    assert sorted(path.name for path in (folder / "workflows").iterdir()) == ["a.json"]
+    assert not (folder / "workflows" / "a.json").is_symlink()
+    (linked := tmp_path / "linked").mkdir()
+    (linked / "workflows").symlink_to(other)
+    with pytest.raises(ArgumentError, match="is a symbolic link"):
+        write_files(linked, [WORKFLOW], [])
+    assert len(list(other.iterdir())) == 3
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large", "folder"])
+def test_an_import_reads_regular_files_of_a_bounded_size_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(arguments, "MAX_FILE", 1000)
+    write_files(tmp_path, [WORKFLOW], [])
+    path = tmp_path / "workflows" / "b.json"
+    match kind:
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "large":
+            path.write_text(" " * 1001)
+        case "folder":
+            path.mkdir()
+    with pytest.raises(ArgumentError, match=r"b\.json (cannot be read|has more than)"):
+        read_files(tmp_path)
