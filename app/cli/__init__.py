@@ -12,6 +12,7 @@
 - `new_node`: the package that `treadle new-node` writes.
 - `node_docs`: generates docs/nodes.md.
 - `setting_docs`: generates docs/settings.md.
+- `storage`: the check of `treadle doctor` for what projects store.
 - `schema_changes`: lists the breaking changes between two GraphQL schemas, before a release.
 - `watch`: `treadle run`, which starts a run and follows it with `treadle.client`.
 - `client`: `treadle.client` with the errors of the command line.

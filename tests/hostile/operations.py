@@ -81,9 +81,9 @@ async def send_worst_documents(target: AttackedDeployment) -> AttackResult:
 
 async def read_worst_pages(target: AttackedDeployment) -> AttackResult:
     """Send 12 queries at once that cost as many points as are allowed."""
-    runs = f"{{ runs(first: 1000) {{ nodes {{ {RUN_FIELDS} }} }} }}"
+    runs = f"{{ runs(first: 100) {{ nodes {{ {RUN_FIELDS} }} }} }}"
     events = "{ runs(first: 15) { nodes { id events(first: 1000) { nodes { __typename seq at nodeId } } } } }"
-    nested = "{ runs(first: 100) { nodes { id nodeStates { nodeId status output input error { code } } version { id spec } } } }"
+    nested = "{ runs(first: 20) { nodes { id nodeStates { nodeId status output input error { code } } version { id spec } } } }"
     return AttackResult(codes(await asyncio.gather(*(target.execute(query) for query in [runs, events, nested] * 4))))
 
 
