@@ -2,7 +2,8 @@
 
 Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
 readers and workers, and loses no data. Layers, lowest first: caller and problems; db; audit_log, events,
-secrets and sql_databases; journal and workflows; runs; checkpoints, feed, notifications, queue and triggers;
+secrets and sql_databases; journal and workflows; runs; checkpoints, feed, notifications, queue,
+statistics and triggers;
 maintenance.
 
 Modules:
@@ -24,6 +25,7 @@ Packages:
     signals: Events that systems outside send to runs, and the waits that they end.
     runs: Runs as rows: creation, commands, lists, node states and waits.
     secrets: Encrypted secrets of projects and the keys that encrypt them.
+    statistics: Statistics of ended runs, counted as they end and summed up by hour and day.
     triggers: Triggers as rows, the record of their firings, and the claim of those that are due.
     workflows: Projects, workflows, drafts and versions.
 """

@@ -30,6 +30,7 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
         "run": Role.VIEWER,
         "runs": Role.VIEWER,
         "secrets": Role.VIEWER,
+        "stats": Role.VIEWER,
         "templates": PUBLIC,
         "tools": PUBLIC,
         "trigger": Role.VIEWER,

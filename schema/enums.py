@@ -12,6 +12,7 @@ from persistence import problems
 from persistence.caller import Role as Role_
 from persistence.maintenance import queue_facts
 from persistence.runs import run_order
+from persistence.statistics import reading
 
 RunStatus = strawberry.enum(
     states.RunStatus,
@@ -29,6 +30,7 @@ SKIPPED: the source left by other edges, was skipped, or has ended with its run.
 )
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
+Bucket = strawberry.enum(reading.Bucket)
 RunOrderField = strawberry.enum(run_order.RunOrderField)
 OrderDirection = strawberry.enum(run_order.OrderDirection)
 RunMode = strawberry.enum(

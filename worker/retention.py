@@ -23,6 +23,7 @@ from persistence.maintenance.retention import (
     prune_trigger_events,
     prune_webhook_deliveries,
 )
+from persistence.statistics.folding import prune_hours
 
 log = structlog.get_logger(__name__)
 
@@ -83,6 +84,7 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
     await _prune_in_batches("signals", lambda: prune_signals(pool, history_days))
     await _prune_in_batches("items", lambda: prune_items(pool))
     await _prune_in_batches("keys", lambda: prune_keys(pool))
+    await _prune_in_batches("statistics", lambda: prune_hours(pool, BATCH * 10))
 
 
 async def _prune_in_batches(what: str, prune_batch: Callable[[], Awaitable[int]]) -> None:

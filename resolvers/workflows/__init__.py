@@ -1,6 +1,7 @@
 """Resolvers of workflows.
 
 - workflows: workflows and their drafts
+- statistics: statistics of ended runs
 - versions: create, publish, archive and list versions
 - specs: check specs, normalise them for storage, and evaluate expressions
 - version_cache: versions that have been checked and may run

@@ -47,6 +47,9 @@ HEAVY = {
     "problems": 10,
     "completedNodes": 10,
     "nextTimes": 10,
+    "stats": 50,
+    "slowestNodes": 25,
+    "failingNodes": 25,
     "totalCount": 25,
     "totalCountCapped": 25,
 }

@@ -4,6 +4,7 @@
 - project: `Project`, `Viewer`, `ServerInfo`
 - workflow: `Workflow`
 - draft: `WorkflowDraft`
+- statistics: `RunStats`
 - version: `WorkflowVersion`
 - queries, mutations: root fields
 """

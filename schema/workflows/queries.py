@@ -1,18 +1,22 @@
 """Root queries of projects and workflows, and `node`, which finds any object by its global id."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import strawberry
 
 from persistence.db.pagination import Page, PageArguments
+from persistence.statistics.reading import Bucket
 from persistence.workflows.projects import Project
 from persistence.workflows.workflows import Workflow
 from resolvers import global_ids
 from resolvers import projects as project_resolvers
 from resolvers.workflows import workflows as workflow_resolvers
+from resolvers.workflows.statistics import Statistics, statistics
 from schema.info import Info
 from schema.relay import Connection, CountedConnection, Node
 from schema.workflows.project import ProjectType, Viewer
+from schema.workflows.statistics import RunStats
 from schema.workflows.workflow import WorkflowType
 
 
@@ -42,6 +46,18 @@ class WorkflowQueries:
     async def viewer(info: Info) -> _Viewer:
         caller = info.context.caller
         return _Viewer(caller.subject, await project_resolvers.own_projects(info.context), sorted(caller.all_scopes))
+
+    @strawberry.field(graphql_type=RunStats | None)
+    @staticmethod
+    async def stats(
+        info: Info,
+        project_id: strawberry.ID | None = None,
+        workflow_id: strawberry.ID | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        bucket: Bucket = Bucket.DAY,
+    ) -> Statistics:
+        return await statistics(info.context, project_id, workflow_id, since, until, bucket)
 
     @strawberry.field(graphql_type=ProjectType | None)
     @staticmethod

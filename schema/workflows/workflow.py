@@ -10,6 +10,7 @@ from persistence.db.pagination import Page, PageArguments
 from persistence.runs.run import Run
 from persistence.runs.run_filter import RunFilter
 from persistence.runs.run_order import NEWEST_FIRST, RunOrder
+from persistence.statistics.reading import Bucket
 from persistence.triggers.trigger import Trigger
 from persistence.workflows.drafts import Draft
 from persistence.workflows.projects import Project
@@ -17,12 +18,14 @@ from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
 from resolvers.triggers.queries import triggers_of_workflow
 from resolvers.workflows import versions as version_resolvers
+from resolvers.workflows.statistics import Statistics, statistics
 from schema.info import Info
 from schema.payload import Payload
 from schema.relay import Connection, CountedConnection, Node
 from schema.scalars import JSON
 from schema.workflows.draft import WorkflowDraft
 from schema.workflows.project import ProjectType
+from schema.workflows.statistics import RunStats
 from schema.workflows.version import WorkflowVersion
 
 if TYPE_CHECKING:
@@ -106,6 +109,17 @@ class WorkflowType(Node):
             where=where,
             order=order,
         )
+
+    @strawberry.field(graphql_type=RunStats | None)
+    @staticmethod
+    async def stats(
+        workflow: ParentWorkflow,
+        info: Info,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        bucket: Bucket = Bucket.DAY,
+    ) -> Statistics:
+        return await statistics(info.context, workflow.project_id, workflow.id, since, until, bucket)
 
     @strawberry.field(
         graphql_type=Connection[Annotated["TriggerType", strawberry.lazy("schema.triggers.trigger")]],

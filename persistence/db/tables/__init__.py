@@ -13,6 +13,7 @@ Modules:
     processes: Worker processes.
     runs: Runs, their waits, items of maps, and idempotency keys.
     signals: Events from outside.
+    statistics: Ended runs, and their counters by hour and day.
     triggers: Triggers, their events, pending firings and deliveries of webhooks.
     workflows: Projects, workflows, drafts and versions.
 """
@@ -24,6 +25,7 @@ from persistence.db.tables.histories import checkpoints, events, node_outputs, n
 from persistence.db.tables.processes import worker_heartbeats, workers
 from persistence.db.tables.runs import idempotency_keys, map_items, runs, waits
 from persistence.db.tables.signals import signals
+from persistence.db.tables.statistics import run_ends, run_sums
 from persistence.db.tables.triggers import pending_firings, trigger_events, triggers, webhook_deliveries
 from persistence.db.tables.workflows import drafts, projects, versions, workflows
 
@@ -46,6 +48,8 @@ __all__ = [
     "pending_firings",
     "pending_writes",
     "projects",
+    "run_ends",
+    "run_sums",
     "runs",
     "secrets",
     "signals",

@@ -23,4 +23,5 @@ Modules:
     0020_lists_in_order_and_search: The indexes of lists by end and duration, and of the search of errors.
     0021_notifications: Endpoints, the outbox of deliveries to them, and the triggers that fill it.
     0022_stored_bytes: The number of bytes that a run has stored.
+    0023_statistics: The ends of runs and their sums, and the trigger that counts them.
 """

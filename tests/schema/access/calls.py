@@ -63,6 +63,7 @@ ENDPOINT = {
     "workflowIds": ["{workflow}"],
     "tags": ["a"],
 }
+PERIOD = {"since": "2020-01-01T00:00:00Z", "until": "2120-01-01T00:00:00Z", "bucket": "WEEK"}
 CRON = {"cron": "0 * * * *"}
 PAGE = {"first": 5, "after": None}
 FROM_END = {"last": 5, "before": None}
@@ -114,6 +115,8 @@ QUERIES = [
     Call("runs", {"projectId": "{project}", "orderBy": ORDER}),
     Call("runs", {"filter": {"search": "{run}"}}),
     *(Call("runs", {"filter": {name: FILTER[name]}}) for name in ("workflowId", "versionId", "triggerId")),
+    Call("stats", {"projectId": "{project}", **PERIOD}),
+    Call("stats", {"workflowId": "{workflow}"}),
     Call("nodeTypes"),
     Call("nodeType", {"name": "start"}),
     Call("tools"),
@@ -265,5 +268,9 @@ NESTED = {
     "Trigger.nextTimes": {"first": 1},
     "Endpoint.deliveries": {"status": "FAILED"},
     "Endpoint.deliveries from the end": {},
+    "Workflow.stats": PERIOD,
+    "RunStats.series": {"bucket": "WEEK"},
+    "RunStats.slowestNodes": {"first": 1},
+    "RunStats.failingNodes": {"first": 1},
 }
 """Arguments of fields of objects. Those of pages need no entry; pages from the end may have others."""

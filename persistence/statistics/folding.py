@@ -1,0 +1,104 @@
+"""Adds the ends of runs to the sums of their hours and days.
+
+A database trigger inserts a row of `run_ends` in the transaction that ends a run. No two of these
+transactions share a row, so workers never wait for each other. Folding deletes rows and adds them to
+the sums in one transaction: a crash leaves them unfolded. Readers add the rows that are left.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from persistence.statistics.counts import Counts, add, counts_of_end, counts_of_node
+
+BATCH = 500
+HOURS_DAYS = 92
+"""How long the sums of hours are kept, in days. Those of days are kept for ever."""
+_LOCK = 7_233_150_419
+"""Key of the advisory lock of folding: any number that no other code uses in this database."""
+WHOLE_PROJECT = ""
+"""In the place of a workflow: the sums of all runs of the project, those of no workflow included."""
+
+
+@dataclass(frozen=True, slots=True)
+class SumKey:
+    """What a sum is of: a workflow or a whole project, an hour or a day, and a node or the whole run."""
+
+    project_id: str
+    workflow_id: str
+    unit: str
+    start: datetime
+    node_id: str = ""
+
+
+def sums_of(ends: Iterable[Mapping[str, Any]]) -> dict[SumKey, Counts]:
+    """Return the sums of some rows of `run_ends`."""
+    # Each end is counted once. The larger sums are made of the smallest ones.
+    smallest: dict[tuple[str, str | None, datetime, str], Counts] = defaultdict(Counts)
+    for end in ends:
+        hour = end["finished_at"].replace(minute=0, second=0, microsecond=0)
+        project_id, workflow_id = end["project_id"], end["workflow_id"]
+        add(smallest[project_id, workflow_id, hour, ""], counts_of_end(end))
+        if workflow_id is not None:
+            for node_id, status, ms in end["nodes"] or ():
+                add(smallest[project_id, workflow_id, hour, node_id], counts_of_node(status, ms))
+    sums: dict[SumKey, Counts] = defaultdict(Counts)
+    for (project_id, workflow_id, hour, node_id), counts in smallest.items():
+        for unit, start in (("HOUR", hour), ("DAY", hour.replace(hour=0))):
+            if workflow_id is not None:
+                add(sums[SumKey(project_id, workflow_id, unit, start, node_id)], counts)
+            if not node_id:
+                add(sums[SumKey(project_id, WHOLE_PROJECT, unit, start)], counts)
+    return sums
+
+
+async def fold(pool: asyncpg.Pool, batch: int = BATCH) -> int:
+    """Fold some rows into their sums. Return their number: 0 also if another process folds now."""
+    async with pool.acquire() as connection, connection.transaction():
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+            return 0
+        ends = await connection.fetch(_TAKE, batch)
+        if ends:
+            await _add_to_stored(connection, sums_of(map(dict, ends)))
+        return len(ends)
+
+
+async def _add_to_stored(connection: Any, sums: Mapping[SumKey, Counts]) -> None:
+    keys = [[getattr(key, name) for key in sums] for name in SumKey.__slots__]
+    for row in await connection.fetch(_STORED, *keys):
+        key = SumKey(*(row[name] for name in SumKey.__slots__))
+        stored = Counts(row["counts"])
+        add(stored, sums[key])
+        sums[key].clear()
+        sums[key].update(stored)
+    await connection.execute(_STORE, *keys, [orjson.dumps(counts).decode() for counts in sums.values()])
+
+
+async def prune_hours(pool: asyncpg.Pool, batch: int) -> int:
+    """Delete the sums of old hours. Return their number."""
+    return int(await pool.fetchval(_PRUNE, HOURS_DAYS, batch))
+
+
+_TAKE = """
+WITH oldest AS (SELECT id FROM run_ends ORDER BY id LIMIT $1)
+DELETE FROM run_ends e USING oldest WHERE e.id = oldest.id RETURNING e.*
+"""
+_KEYS = "unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])"
+_NAMES = ", ".join(SumKey.__slots__)
+_STORED = f"SELECT {_NAMES}, counts FROM run_sums JOIN {_KEYS} AS k({_NAMES}) USING ({_NAMES})"
+_STORE = f"""
+INSERT INTO run_sums ({_NAMES}, counts)
+SELECT {_NAMES}, counts::json FROM {_KEYS[:-1]}, $6::text[]) AS k({_NAMES}, counts)
+ON CONFLICT ({_NAMES}) DO UPDATE SET counts = excluded.counts
+"""
+_PRUNE = """
+WITH old AS (
+    SELECT ctid FROM run_sums WHERE unit = 'HOUR' AND start < now() - make_interval(days => $1) LIMIT $2
+), gone AS (DELETE FROM run_sums s USING old WHERE s.ctid = old.ctid RETURNING 1)
+SELECT count(*) FROM gone
+"""

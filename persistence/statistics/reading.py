@@ -1,0 +1,131 @@
+"""Reads the counters of a period: the sums, and the ends that are not folded yet, in one snapshot.
+
+The cost depends on the number of hours and days of the period, and not on the number of runs.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+
+from engine.states import TERMINAL, RunStatus
+from persistence.caller import Caller
+from persistence.statistics.counts import Counts, add
+from persistence.statistics.folding import HOURS_DAYS, WHOLE_PROJECT, sums_of
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MOST_ACTIVE = 10_000
+"""More active runs are not counted."""
+
+
+class Bucket(StrEnum):
+    """The length of the periods of a series. They begin at full hours, at midnight and on Mondays, UTC."""
+
+    HOUR = "HOUR"
+    DAY = "DAY"
+    WEEK = "WEEK"
+
+    def start_of(self, moment: datetime) -> datetime:
+        """Return the start of the period that has a moment."""
+        hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        if self is Bucket.HOUR:
+            return hour
+        day = hour.replace(hour=0)
+        return day if self is Bucket.DAY else day - timedelta(days=day.weekday())
+
+    @property
+    def length(self) -> timedelta:
+        return {Bucket.HOUR: HOUR, Bucket.DAY: DAY, Bucket.WEEK: 7 * DAY}[self]
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A period that begins and ends with full hours, of one workflow or of whole projects."""
+
+    since: datetime
+    until: datetime
+    workflow_id: str | None = None
+
+    @classmethod
+    def covering(cls, since: datetime, until: datetime, now: datetime, workflow_id: str | None) -> "Period":
+        """Return the shortest period whose sums are stored that covers a time."""
+        kept_since = Bucket.DAY.start_of(now - timedelta(days=HOURS_DAYS - 1))
+        start = (Bucket.HOUR if since >= kept_since else Bucket.DAY).start_of(since)
+        unit = Bucket.HOUR if until >= kept_since else Bucket.DAY
+        end = unit.start_of(until)
+        return cls(start, end if end == until else end + unit.length, workflow_id)
+
+
+async def counts_by_start(
+    pool: asyncpg.Pool,
+    caller: Caller,
+    projects: Sequence[str],
+    period: Period,
+    *,
+    by_hour: bool,
+    of_nodes: bool = False,
+) -> dict[tuple[datetime, str], Counts]:
+    """Read counters by the start of their hour or day, and by node.
+
+    Args:
+        pool: Connections to Postgres.
+        caller: The caller. Projects that it may not see have no runs.
+        projects: The projects.
+        period: The period and the workflow.
+        by_hour: Whether to divide the whole period into hours. Else only its first and last day are.
+        of_nodes: Whether to read the counters of nodes; else of runs, with an empty id of the node.
+    """
+    first_day = last_day = period.until
+    if not by_hour:
+        first_day = Bucket.DAY.start_of(period.since)
+        first_day += DAY if first_day < period.since else timedelta()
+        last_day = max(first_day, Bucket.DAY.start_of(period.until))
+    visible = [one for one in projects if one in caller.roles]
+    workflow_id = WHOLE_PROJECT if period.workflow_id is None else period.workflow_id
+    rows = await pool.fetch(
+        _NODES if of_nodes else _RUNS, visible, workflow_id, period.since, period.until, first_day, last_day
+    )
+    found: dict[tuple[datetime, str], Counts] = defaultdict(Counts)
+    for row in rows:
+        if row["counts"] is not None:
+            add(found[row["start"], row["node_id"]], row["counts"])
+    ends = [row["unfolded"] for row in rows if row["counts"] is None]
+    for key, counts in sums_of(map(_decoded, ends)).items():
+        is_day = first_day <= key.start < last_day
+        of_list = key.workflow_id == workflow_id and bool(key.node_id) is of_nodes
+        if of_list and key.unit == ("DAY" if is_day else "HOUR"):
+            add(found[key.start, key.node_id], counts)
+    return found
+
+
+def _decoded(end: Mapping[str, Any]) -> dict[str, Any]:
+    return {**end, "finished_at": datetime.fromisoformat(end["finished_at"]).astimezone(UTC)}
+
+
+async def active(pool: asyncpg.Pool, caller: Caller, projects: Sequence[str], workflow_id: str | None) -> int:
+    """Count the active runs, up to MOST_ACTIVE."""
+    visible = [one for one in projects if one in caller.roles]
+    statuses = sorted(set(RunStatus) - TERMINAL)
+    return int(await pool.fetchval(_ACTIVE, visible, workflow_id, statuses, MOST_ACTIVE))
+
+
+_SUMS = """
+SELECT start, node_id, counts, NULL::json AS unfolded FROM run_sums
+WHERE project_id = ANY($1::text[]) AND workflow_id = $2::text AND node_id {is_node} AND (
+    unit = 'DAY' AND start >= $5::timestamptz AND start < $6::timestamptz
+    OR unit = 'HOUR' AND start >= $3::timestamptz AND start < least($5, $4)
+    OR unit = 'HOUR' AND start >= greatest($6, $3) AND start < $4::timestamptz)
+UNION ALL
+SELECT finished_at, '', NULL, row_to_json(e) FROM run_ends e
+WHERE project_id = ANY($1) AND finished_at >= $3 AND finished_at < $4 AND ($2 = '' OR workflow_id = $2)
+"""
+_RUNS, _NODES = _SUMS.format(is_node="= ''"), _SUMS.format(is_node="<> ''")
+_ACTIVE = """
+SELECT count(*) FROM (
+    SELECT FROM runs WHERE project_id = ANY($1::text[]) AND status = ANY($3::text[])
+        AND ($2::text IS NULL OR workflow_id = $2) LIMIT $4) active
+"""

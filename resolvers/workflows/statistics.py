@@ -1,0 +1,217 @@
+"""Statistics of ended runs, of a workflow or of projects."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from engine.states import RunStatus
+from persistence.problems import invalid
+from persistence.statistics import reading
+from persistence.statistics.counts import (
+    COST,
+    DURATION,
+    INPUT_TOKENS,
+    NANO,
+    OUTPUT_TOKENS,
+    QUEUE,
+    STATUS,
+    Counts,
+    add,
+    by_code,
+    percentile,
+)
+from persistence.statistics.folding import HOURS_DAYS
+from persistence.statistics.reading import Bucket, Period
+from resolvers.authorise import require
+from resolvers.context import Context
+from resolvers.permissions import QUERIES
+
+DEFAULT_PERIOD = timedelta(days=30)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+MOST_POINTS = 1000
+"""Points of one series."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountsView:
+    """The counters of a period, as clients see them."""
+
+    counts: Counts
+
+    def _of_status(self, status: RunStatus) -> int:
+        return self.counts[STATUS + status]
+
+    @property
+    def completed(self) -> int:
+        return self._of_status(RunStatus.COMPLETED)
+
+    @property
+    def failed(self) -> int:
+        return self._of_status(RunStatus.FAILED)
+
+    @property
+    def cancelled(self) -> int:
+        return self._of_status(RunStatus.CANCELLED)
+
+    @property
+    def ended(self) -> int:
+        return self.completed + self.failed + self.cancelled
+
+    @property
+    def success_rate(self) -> float | None:
+        decided = self.completed + self.failed
+        return self.completed / decided if decided else None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return percentile(self.counts, DURATION, 0.5)
+
+    @property
+    def p95_ms(self) -> float | None:
+        return percentile(self.counts, DURATION, 0.95)
+
+    @property
+    def queue_p95_ms(self) -> float | None:
+        return percentile(self.counts, QUEUE, 0.95)
+
+    @property
+    def input_tokens(self) -> float:
+        return float(self.counts[INPUT_TOKENS])
+
+    @property
+    def output_tokens(self) -> float:
+        return float(self.counts[OUTPUT_TOKENS])
+
+    @property
+    def cost_usd(self) -> float:
+        return self.counts[COST] / NANO
+
+    @property
+    def failures_by_code(self) -> list[tuple[str, int]]:
+        return list(by_code(self.counts))
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPoint(CountsView):
+    """The counters of one period of a series."""
+
+    start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCounts(CountsView):
+    """The counters of one node."""
+
+    node_id: str
+    type: str
+
+    @property
+    def runs(self) -> int:
+        return sum(count for key, count in self.counts.items() if key.startswith(STATUS))
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics(CountsView):
+    """The statistics of a period."""
+
+    projects: tuple[str, ...]
+    period: Period
+    bucket: Bucket
+    has_now: bool
+    """Whether the period has not ended."""
+    by_start: Mapping[datetime, Counts]
+    """The counters of each hour of the period if `bucket` is HOUR, else of each day."""
+
+
+async def statistics(
+    context: Context,
+    project_id: str | None,
+    workflow_id: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    bucket: Bucket,
+) -> Statistics:
+    """Return the statistics of a period.
+
+    Raises:
+        NotFound: The caller may not see the project.
+        Invalid: The period is empty, or the bucket is too short for it.
+    """
+    if project_id is not None:
+        require(context.caller, QUERIES["stats"], project_id)
+    now = datetime.now(UTC)
+    until = min(until or now, now)
+    since = max(since or until - DEFAULT_PERIOD, EARLIEST)
+    if since >= until:
+        raise invalid("since", "OUT_OF_RANGE", "must be before `until` and before now")
+    period = Period.covering(since, until, now, workflow_id)
+    projects = tuple(context.caller.projects if project_id is None else [project_id])
+    by_start = await _by_start(context, projects, period, bucket)
+    return Statistics(_sum(by_start.values()), projects, period, bucket, until == now, by_start)
+
+
+async def _by_start(
+    context: Context, projects: tuple[str, ...], period: Period, bucket: Bucket
+) -> dict[datetime, Counts]:
+    by_hour = bucket is Bucket.HOUR
+    if by_hour and period.since < datetime.now(UTC) - timedelta(days=HOURS_DAYS):
+        raise invalid(
+            "bucket", "OUT_OF_RANGE", f"HOUR reaches back {HOURS_DAYS} days: use DAY or WEEK, or a later `since`"
+        )
+    pool = context.database.pool
+    found = await reading.counts_by_start(pool, context.caller, projects, period, by_hour=by_hour)
+    return {start: counts for (start, _), counts in found.items()}
+
+
+def _sum(all_counts: Iterable[Counts]) -> Counts:
+    total = Counts()
+    for counts in all_counts:
+        add(total, counts)
+    return total
+
+
+async def active(context: Context, stats: Statistics) -> int:
+    """Return the number of runs that are active now; 0 for a period that has ended."""
+    if not stats.has_now:
+        return 0
+    return await reading.active(context.database.pool, context.caller, stats.projects, stats.period.workflow_id)
+
+
+async def series(context: Context, stats: Statistics, bucket: Bucket | None) -> list[SeriesPoint]:
+    """Return the periods of the statistics one by one, those without runs included. Raises Invalid."""
+    bucket, period = bucket or stats.bucket, stats.period
+    first = bucket.start_of(period.since)
+    if (period.until - first) / bucket.length > MOST_POINTS:
+        raise invalid(
+            "bucket", "OUT_OF_RANGE", f"gives more than {MOST_POINTS} points: use a longer one, or a shorter period"
+        )
+    by_start = stats.by_start
+    if bucket is Bucket.HOUR and stats.bucket is not Bucket.HOUR:
+        by_start = await _by_start(context, stats.projects, period, bucket)
+    points: dict[datetime, Counts] = {}
+    while first < period.until:
+        points[first] = Counts()
+        first += bucket.length
+    for start, counts in by_start.items():
+        add(points[bucket.start_of(start)], counts)
+    return [SeriesPoint(counts, start) for start, counts in points.items()]
+
+
+async def nodes(context: Context, stats: Statistics) -> list[NodeCounts]:
+    """Return the counters of the nodes of a workflow; none for whole projects."""
+    workflow_id = stats.period.workflow_id
+    if workflow_id is None:
+        return []
+    reading_nodes = reading.counts_by_start(
+        context.database.pool, context.caller, stats.projects, stats.period, by_hour=False, of_nodes=True
+    )
+    found, draft = await asyncio.gather(reading_nodes, context.loaders.draft.load(workflow_id))
+    by_node: dict[str, Counts] = defaultdict(Counts)
+    for (_, node_id), counts in found.items():
+        add(by_node[node_id], counts)
+    spec_nodes = draft.spec.get("nodes") if draft is not None and isinstance(draft.spec, dict) else None
+    spec_nodes = [node for node in spec_nodes if isinstance(node, dict)] if isinstance(spec_nodes, list) else []
+    types = {node.get("id"): str(node.get("type")) for node in spec_nodes if isinstance(node.get("id"), str)}
+    return [NodeCounts(counts, node_id, types.get(node_id, "unknown")) for node_id, counts in sorted(by_node.items())]
