@@ -17,6 +17,8 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
         "apiKeys": Role.ADMIN,
         "auditLog": Role.ADMIN,
+        "compareRuns": Role.VIEWER,
+        "diffVersions": Role.VIEWER,
         "endpoint": Role.VIEWER,
         "endpoints": Role.VIEWER,
         "evaluateExpression": PUBLIC,
@@ -85,6 +87,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "testTrigger": Role.EDITOR,
         "updateEndpoint": Role.EDITOR,
         "updateTrigger": Role.EDITOR,
+        "updateVersion": Role.EDITOR,
         "updateWorkflow": Role.EDITOR,
     }
 )

@@ -7,6 +7,7 @@ import strawberry
 
 from engine import states
 from engine.expressions import evaluator
+from engine.spec import diff
 from engine.triggers import webhook
 from persistence import problems
 from persistence.caller import Role as Role_
@@ -80,6 +81,7 @@ REFUSED: it came too late, or does not match the schema, or its address is forge
 has waited for it in time.""",
 )
 VersionStatus = strawberry.enum(states.VersionStatus)
+DiffChange = strawberry.enum(diff.DiffChange, description="What happened to a part of a spec.")
 LogLevel = strawberry.enum(states.LogLevel)
 Severity = strawberry.enum(states.Severity)
 RunEventType = strawberry.enum(

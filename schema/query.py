@@ -5,11 +5,13 @@ import strawberry
 from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
 from schema.notifications.endpoint import EndpointQueries
+from schema.runs.comparison import ComparisonQueries
 from schema.runs.queries import RunQueries
 from schema.runs.worker import WorkerQueries
 from schema.secret import SecretQueries
 from schema.triggers.queries import TriggerQueries
 from schema.workflows.audit_log import AuditQueries
+from schema.workflows.differences import DifferenceQueries
 from schema.workflows.queries import WorkflowQueries
 
 
@@ -24,5 +26,7 @@ class Query(
     TriggerQueries,
     EndpointQueries,
     WorkerQueries,
+    DifferenceQueries,
+    ComparisonQueries,
 ):
     """All queries."""

@@ -43,9 +43,19 @@ def _unchanged(value: object) -> object:
 
 
 SCALARS: dict[object, ScalarDefinition] = {
-    JSON: strawberry.scalar(name="JSON", description="Any JSON value.", serialize=_unchanged, parse_value=_parse_json),
+    JSON: strawberry.scalar(
+        name="JSON",
+        description="Any JSON value.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc8259",
+        serialize=_unchanged,
+        parse_value=_parse_json,
+    ),
     datetime: strawberry.scalar(
-        name="DateTime", description="RFC 3339, always UTC.", serialize=_format_time, parse_value=_parse_time
+        name="DateTime",
+        description="RFC 3339, always UTC.",
+        specified_by_url="https://www.rfc-editor.org/rfc/rfc3339",
+        serialize=_format_time,
+        parse_value=_parse_time,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 Modules:
     encodings: The forms in which a secret can occur in a text, such as base64 or JSON.
+    json_diff: Compares two JSON values field by field.
     json_schema: Checks JSON Schemas of authors, and values against them.
     json_text: Parses JSON text: byte order marks, and whole numbers of 64 bits.
     large_values: Checks and redacts large values outside of the event loop.

@@ -1,13 +1,14 @@
 """Versions: immutable snapshots of specs, except for their layout and labels.
 
-A workflow has one version for each content, and at most one that is PUBLISHED. Layout and labels do
+A workflow has one numbered version for each content, and at most one that is PUBLISHED. A run of a draft
+without such a version gets a trial version, which has the number 0 and is in no list. Layout and labels do
 not change what runs: a version has those of the last draft that was saved with its content. Writers of its
 versions lock the row of the workflow, so the numbers have no gaps and a publication is atomic. A
 crash leaves the versions as they were before or after the transaction. Used by the
 mutations of workflows and by the start of runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -26,8 +27,8 @@ from persistence.db.tables import versions
 from persistence.problems import InvalidState, NotFound
 from persistence.workflows import drafts, workflows
 
-ADHOC_NUMBER = 0
-"""Number of the version of a spec that belongs to no workflow."""
+UNNUMBERED = 0
+"""Number of the version of a spec that belongs to no workflow, and of a trial version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,20 @@ class Version:
     published_at: datetime | None
     layout_revision: int | None = None
     """The revision of the draft whose layout and labels `spec` has."""
+    name: str | None = None
+    note: str | None = None
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is the content of a draft that was run and has no numbered version."""
+        return self.number == UNNUMBERED and self.workflow_id is not None
 
 
 def _version_of(row: RowMapping) -> Version:
     return Version(**{**row, "status": VersionStatus(row["status"])})
+
+
+_IS_NUMBERED = versions.c.number > UNNUMBERED
 
 
 def _visible(caller: Caller) -> Select[tuple[object, ...]]:
@@ -81,7 +92,7 @@ async def get_by_number(
     connection: AsyncConnection, caller: Caller, keys: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Version]:
     """Read versions by (workflow id, number)."""
-    query = _visible(caller).where(tuple_(versions.c.workflow_id, versions.c.number).in_(keys))
+    query = _visible(caller).where(_IS_NUMBERED, tuple_(versions.c.workflow_id, versions.c.number).in_(keys))
     visible = [_version_of(row) async for row in in_turns((await connection.execute(query)).mappings())]
     return {(version.workflow_id or "", version.number): version for version in visible}
 
@@ -89,8 +100,9 @@ async def get_by_number(
 async def get_by_content(
     connection: AsyncConnection, caller: Caller, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Version]:
-    """Read versions by (workflow id, spec hash)."""
+    """Read numbered versions by (workflow id, spec hash)."""
     query = _visible(caller).where(
+        _IS_NUMBERED,
         versions.c.workflow_id.in_({workflow_id for workflow_id, _ in keys}),
         versions.c.spec_hash.in_({spec_hash for _, spec_hash in keys}),
     )
@@ -100,7 +112,7 @@ async def get_by_content(
 
 @dataclass(frozen=True, slots=True)
 class VersionPageRequest:
-    """Names a page of the versions of one workflow, newest first."""
+    """Names a page of the numbered versions of one workflow, newest first."""
 
     workflow_id: str
     range_: PageRange
@@ -113,7 +125,7 @@ async def get_pages(
     """Read pages, with one statement for all requests that differ only in the workflow."""
     pages: dict[VersionPageRequest, Page[Version]] = {}
     for request, workflow_ids in group_by_parent(requests, "workflow_id").items():
-        query = _visible(caller)
+        query = _visible(caller).where(_IS_NUMBERED)
         if request.status is not None:
             query = query.where(versions.c.status == request.status)
         items_of: dict[str, list[Version]] = {workflow_id: [] for workflow_id in workflow_ids}
@@ -125,29 +137,31 @@ async def get_pages(
     return pages
 
 
-async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draft) -> tuple[Version, bool]:
+async def freeze(
+    connection: AsyncConnection, caller: Caller, draft: drafts.Draft, *, is_trial: bool = False
+) -> tuple[Version, bool]:
     """Find or create the version with the content of a draft. It gets the layout of the draft.
+
+    With `is_trial`, content without a numbered version gets a trial version, which uses up no number.
 
     Returns:
         The version, whatever its status, and whether it was created now.
     """
-    key = (draft.workflow_id, draft.spec_hash)
-    existing = (await get_by_content(connection, caller, [key])).get(key)
+    existing = await _of_content(connection, caller, draft, is_trial=is_trial)
     if existing is not None and existing.layout_revision == draft.revision:
         return existing, False
     await workflows.lock(connection, caller, draft.workflow_id)
     # Another transaction may have created it while this one waited for the lock.
-    if existing := (await get_by_content(connection, caller, [key])).get(key):
-        return await take_layout(connection, draft) or existing, False
-    highest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.workflow_id == draft.workflow_id)
-    number = (await connection.execute(highest)).scalar_one() + 1
+    if existing := await _of_content(connection, caller, draft, is_trial=is_trial):
+        await take_layout(connection, draft)
+        return await get(connection, caller, existing.id), False
     row = await connection.execute(
         insert(versions)
         .values(
             id=new_id("ver"),
             project_id=draft.project_id,
             workflow_id=draft.workflow_id,
-            number=number,
+            number=UNNUMBERED if is_trial else await _next_number(connection, draft.workflow_id),
             spec=draft.spec,
             spec_hash=draft.spec_hash,
             status=VersionStatus.DRAFT,
@@ -159,13 +173,28 @@ async def freeze(connection: AsyncConnection, caller: Caller, draft: drafts.Draf
     return _version_of(row.mappings().one()), True
 
 
-async def take_layout(connection: AsyncConnection, draft: drafts.Draft) -> Version | None:
-    """Give the version with the content of a draft the layout and labels of the draft.
+async def _next_number(connection: AsyncConnection, workflow_id: str) -> int:
+    highest = select(func.coalesce(func.max(versions.c.number), 0)).where(versions.c.workflow_id == workflow_id)
+    return int((await connection.execute(highest)).scalar_one()) + 1
 
-    Returns:
-        The version; None if there is none, or it has the layout of this or a later revision.
+
+async def _of_content(
+    connection: AsyncConnection, caller: Caller, draft: drafts.Draft, *, is_trial: bool
+) -> Version | None:
+    """Return the numbered version with the content of a draft, or, if `is_trial`, else its trial version."""
+    query = _visible(caller).where(versions.c.workflow_id == draft.workflow_id, versions.c.spec_hash == draft.spec_hash)
+    if not is_trial:
+        query = query.where(_IS_NUMBERED)
+    row = (await connection.execute(query.order_by(versions.c.number.desc()).limit(1))).mappings().one_or_none()
+    return None if row is None else _version_of(row)
+
+
+async def take_layout(connection: AsyncConnection, draft: drafts.Draft) -> None:
+    """Give the versions with the content of a draft the layout and labels of the draft.
+
+    A version that has those of this or of a later revision keeps them.
     """
-    row = await connection.execute(
+    await connection.execute(
         update(versions)
         .where(
             versions.c.workflow_id == draft.workflow_id,
@@ -173,10 +202,31 @@ async def take_layout(connection: AsyncConnection, draft: drafts.Draft) -> Versi
             func.coalesce(versions.c.layout_revision, 0) < draft.revision,
         )
         .values(spec=draft.spec, layout_revision=draft.revision)
-        .returning(versions)
     )
-    updated = row.mappings().one_or_none()
-    return None if updated is None else _version_of(updated)
+
+
+async def describe(
+    connection: AsyncConnection, caller: Caller, version_id: str, values: Mapping[str, str | None]
+) -> Version:
+    """Set name or note of a version. Raises NotFound, and InvalidState for one without a number."""
+    version = await get(connection, caller, version_id)
+    _require_number(version, "named")
+    if not values:
+        return version
+    row = await connection.execute(
+        update(versions).where(versions.c.id == version_id).values(**values).returning(versions)
+    )
+    return _version_of(row.mappings().one())
+
+
+def _require_number(version: Version, changed: str) -> None:
+    if version.workflow_id is None:
+        raise InvalidState(f"An ad hoc version belongs to no workflow and cannot be {changed}.")
+    if version.is_trial:
+        raise InvalidState(
+            f"This version belongs to a trial run and cannot be {changed}: createVersion makes a numbered version of "
+            "the draft; restoreVersion brings this content back into the draft."
+        )
 
 
 async def publish(connection: AsyncConnection, caller: Caller, version: Version) -> Version:
@@ -184,10 +234,10 @@ async def publish(connection: AsyncConnection, caller: Caller, version: Version)
 
     Raises:
         NotFound: The workflow or the version no longer exists.
-        InvalidState: It is an ad hoc version.
+        InvalidState: It is an ad hoc version or a trial version.
     """
-    if version.workflow_id is None:
-        raise InvalidState("An ad hoc version belongs to no workflow and cannot be published.")
+    _require_number(version, "published")
+    assert version.workflow_id is not None
     await workflows.lock(connection, caller, version.workflow_id)
     await connection.execute(
         update(versions)
@@ -209,8 +259,8 @@ async def archive(connection: AsyncConnection, caller: Caller, version: Version)
 
     Raises NotFound, InvalidState like `publish`.
     """
-    if version.workflow_id is None:
-        raise InvalidState("An ad hoc version belongs to no workflow and cannot be archived.")
+    _require_number(version, "archived")
+    assert version.workflow_id is not None
     await workflows.lock(connection, caller, version.workflow_id)
     return await _set_status(connection, version.id, VersionStatus.ARCHIVED)
 
@@ -232,7 +282,7 @@ async def get_for_run(
 ) -> Version:
     """Choose the version that a run of the workflow executes.
 
-    If this is the content of the draft, the draft becomes a version first.
+    If this is the content of the draft, the draft becomes a version first, one without a number if need be.
 
     Args:
         connection: The transaction of the caller.
@@ -261,7 +311,7 @@ async def get_for_run(
     draft = await drafts.get(connection, caller, workflow_id)
     if draft_revision is not None and draft.revision != draft_revision:
         raise drafts.stale_draft(draft, draft_revision)
-    return (await freeze(connection, caller, draft))[0]
+    return (await freeze(connection, caller, draft, is_trial=True))[0]
 
 
 async def current_version_id(pool: asyncpg.Pool, caller: Caller, workflow_id: str) -> tuple[str, str | None]:
@@ -290,7 +340,7 @@ async def ensure_adhoc(
     statement = insert(versions).values(
         id=new_id("ver"),
         project_id=project_id,
-        number=ADHOC_NUMBER,
+        number=UNNUMBERED,
         spec=content.spec,
         spec_hash=content.hash,
         status=VersionStatus.DRAFT,
@@ -316,7 +366,11 @@ CURRENT = """
 SELECT w.project_id, coalesce(p.id, v.id) AS version_id FROM workflows w
 LEFT JOIN versions p ON p.workflow_id = w.id AND p.status = 'PUBLISHED'
 LEFT JOIN drafts d ON d.workflow_id = w.id AND p.id IS NULL
-LEFT JOIN versions v ON v.workflow_id = w.id AND v.spec_hash = d.spec_hash AND v.layout_revision = d.revision
+LEFT JOIN LATERAL (
+    SELECT id FROM versions
+    WHERE workflow_id = w.id AND spec_hash = d.spec_hash AND layout_revision = d.revision
+    ORDER BY number DESC LIMIT 1
+) v ON true
 """
 """Workflows with the version that a run executes by default: the published one, else that of the draft."""
 _CURRENT = f"{CURRENT} WHERE w.id = $1 AND w.project_id = ANY($2)"

@@ -3,6 +3,7 @@
 - queries: read runs, node states and checkpoints
 - event_pages: read pages of events and logs
 - queue_reasons: why a QUEUED run has not started yet
+- comparison: compare two runs
 - start: create, execute and start runs, and wait until one is idle
 - control: cancel, pause, resume, rewind, step, answer, and set breakpoints
 - derive: retry and fork

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation import suspension
+from engine.problems import FieldProblem
 from engine.states import OnLimit, RunMode, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.feed.rest_waiter import POLL_S
-from persistence.problems import Problem
+from persistence.problems import Invalid, Problem
 from persistence.runs import admission, commands, create, waits
 from persistence.runs import run as runs
 from persistence.runs.create import NewRun
@@ -142,6 +143,9 @@ async def _is_idle(context: Context, run: Run) -> bool:
 
 
 async def _begin(context: Context, arguments: StartArguments, operation: str, *, start: bool) -> Run:
+    if arguments.version_id is not None and arguments.draft_revision is not None:
+        message = "versionId and draftRevision exclude each other: send one of them"
+        raise Invalid([FieldProblem(f"input.{name}", "EXCLUSIVE", message) for name in ("versionId", "draftRevision")])
     workflow_id = arguments.workflow_id or ""
     guess = await _guess(context, arguments, operation, start=start)
     # The path of nearly every run, which takes one statement.

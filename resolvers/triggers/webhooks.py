@@ -251,7 +251,7 @@ async def _draft_version(context: Context, trigger: Trigger) -> PublishedVersion
     except Invalid as error:
         raise _Refused(422, f"the draft has errors: {error.detail}") from error
     async with context.database.begin() as connection:
-        version, _ = await versions.freeze(connection, context.caller, draft)
+        version, _ = await versions.freeze(connection, context.caller, draft, is_trial=True)
     return (await _published.get(context.database.pool, [version.id])).get(version.id)
 
 

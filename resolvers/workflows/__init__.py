@@ -2,7 +2,8 @@
 
 - workflows: workflows and their drafts
 - statistics: statistics of ended runs
-- versions: create, publish, archive and list versions
+- versions: create, name, publish, archive and list versions
+- differences: compare versions and drafts
 - specs: check specs, normalise them for storage, and evaluate expressions
 - version_cache: versions that have been checked and may run
 """

@@ -3,6 +3,7 @@
 Each change is one transaction.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,6 +19,7 @@ from persistence.runs.run_order import NEWEST_FIRST, RunOrder
 from persistence.workflows import drafts, versions, workflows
 from persistence.workflows.versions import Version, VersionPageRequest
 from resolvers.authorise import require
+from resolvers.checks import checked_description, checked_name
 from resolvers.context import Context
 from resolvers.permissions import MUTATIONS
 from resolvers.workflows.specs import check_runnable
@@ -53,7 +55,12 @@ async def version_by_number(context: Context, workflow_id: str, number: int) -> 
 
 
 async def create_version(
-    context: Context, workflow_id: str, expected_revision: int | None, *, publish: bool
+    context: Context,
+    workflow_id: str,
+    expected_revision: int | None,
+    *,
+    publish: bool,
+    texts: Mapping[str, str | None] | None = None,
 ) -> tuple[Version, bool]:
     """Create a version from the draft, or return the one that has the same content.
 
@@ -62,14 +69,16 @@ async def create_version(
         workflow_id: The workflow.
         expected_revision: The revision that the draft must have; None for any.
         publish: Whether to publish the version in the same transaction.
+        texts: Its `name` and `note`, as in `update_version`. A version that exists already gets them too.
 
     Returns:
         The version, and whether it is new.
 
     Raises:
-        Invalid: The draft has errors.
+        Invalid: The draft has errors, or the name or the note is too long.
         Conflict: The draft has another revision.
     """
+    values = _checked_texts(texts or {})
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, MUTATIONS["createVersion"], workflow.project_id)
@@ -79,16 +88,19 @@ async def create_version(
         await check_runnable(context, draft.spec)
         version, created = await versions.freeze(connection, context.caller, draft)
         before = None if created else _settings(version)
+        if values:
+            version = await versions.describe(connection, context.caller, version.id, values)
         if publish:
             version = await versions.publish(connection, context.caller, version)
-        if created or publish:
+        if created or publish or values:
             await _record(connection, context, "createVersion", version, before)
         return version, created
 
 
 def _settings(version: Version) -> dict[str, object]:
     """Return what the audit log shows of a version."""
-    return {"number": version.number, "status": version.status, "specHash": version.spec_hash}
+    texts = {name: text for name, text in (("name", version.name), ("note", version.note)) if text is not None}
+    return {"number": version.number, "status": version.status, "specHash": version.spec_hash, **texts}
 
 
 async def _locked(connection: AsyncConnection, context: Context, version: Version) -> Version:
@@ -104,6 +116,29 @@ async def _record(
 ) -> None:
     after = {**_settings(version), "workflowId": version.workflow_id}
     await record(connection, context.caller, action, version.project_id, version.id, before=before, after=after)
+
+
+async def update_version(context: Context, version_id: str, texts: Mapping[str, str | None]) -> Version:
+    """Set the name or the note of a version; `texts` holds the fields to change, and None clears one.
+
+    Raises:
+        NotFound, Forbidden: It is hidden, or the caller is no editor of its project.
+        Invalid: A text is too long.
+        InvalidState: It has no number.
+    """
+    values = _checked_texts(texts)
+    async with context.database.begin() as connection:
+        version = await versions.get(connection, context.caller, version_id)
+        require(context.caller, MUTATIONS["updateVersion"], version.project_id)
+        before = await _locked(connection, context, version)
+        changed = await versions.describe(connection, context.caller, version_id, values)
+        await _record(connection, context, "updateVersion", changed, _settings(before))
+        return changed
+
+
+def _checked_texts(texts: Mapping[str, str | None]) -> dict[str, str | None]:
+    checks = {"name": checked_name, "note": checked_description}
+    return {name: checks[name](f"input.{name}", text) if text else None for name, text in texts.items()}
 
 
 async def publish_version(context: Context, version_id: str) -> Version:

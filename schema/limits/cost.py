@@ -52,6 +52,8 @@ HEAVY = {
     "failingNodes": 25,
     "totalCount": 25,
     "totalCountCapped": 25,
+    "diffVersions": 200,
+    "compareRuns": 200,
 }
 """Extra points of fields that compute something, such as the validation of a spec."""
 BY_SIZE = {"validateSpec": ("spec", 20), "evaluateExpression": ("context", 2)}

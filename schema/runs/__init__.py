@@ -9,5 +9,6 @@
 - inputs: input types and payloads of run mutations, and their conversion to domain arguments
 - queries, mutations: root fields
 - worker: `Worker`, and its root field
+- comparison: `RunComparison`, and its root field
 - node_test: `testNode`
 """

@@ -6,5 +6,6 @@
 - draft: `WorkflowDraft`
 - statistics: `RunStats`
 - version: `WorkflowVersion`
+- differences: `SpecDiff`, and its root field
 - queries, mutations: root fields
 """

@@ -8,7 +8,14 @@ from schema.info import Info
 from schema.payload import mutation, payload
 from schema.workflows.draft import DraftPayload, SaveDraftInput
 from schema.workflows.project import CreateProjectInput, ProjectPayload
-from schema.workflows.version import CreateVersionInput, RestoreVersionInput, VersionInput, VersionPayload
+from schema.workflows.version import (
+    CreateVersionInput,
+    RestoreVersionInput,
+    UpdateVersionInput,
+    UpdateVersionPayload,
+    VersionInput,
+    VersionPayload,
+)
 from schema.workflows.workflow import (
     CreateWorkflowInput,
     DeletePayload,
@@ -66,9 +73,16 @@ class WorkflowMutations:
     @staticmethod
     async def create_version(info: Info, input: CreateVersionInput) -> VersionPayload:
         version, created = await versions.create_version(
-            info.context, input.workflow_id, input.expected_revision, publish=bool(input.publish)
+            info.context, input.workflow_id, input.expected_revision, publish=bool(input.publish), texts=input.texts
         )
         return payload(VersionPayload, version=version, created=created)
+
+    @mutation
+    @staticmethod
+    async def update_version(info: Info, input: UpdateVersionInput) -> UpdateVersionPayload:
+        """Sets the name and the note of a version. What it runs never changes. Requires the role EDITOR."""
+        version = await versions.update_version(info.context, input.version_id, input.changes)
+        return payload(UpdateVersionPayload, version=version)
 
     @mutation
     @staticmethod

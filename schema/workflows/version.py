@@ -27,7 +27,8 @@ ParentVersion = strawberry.Parent[Version]
 @strawberry.type(
     description="An immutable snapshot of a spec. A workflow has one version "
     "for each content: createVersion with unchanged "
-    "content returns the existing version."
+    "content returns the existing version. A run of a draft without a version gets one of its own, with the number 0, "
+    "which is in no list."
 )
 class WorkflowVersion(Node):
     number: int
@@ -37,6 +38,10 @@ class WorkflowVersion(Node):
     created_at: datetime
     created_by: str
     published_at: datetime | None
+    name: str | None = strawberry.field(description="For people, at most 200 characters. Null if it has none.")
+    note: str | None = strawberry.field(
+        description="What is new in the version, for people; at most 10,000 characters. Null if it has none."
+    )
 
     @classmethod
     def is_type_of(cls, value: object, _: object) -> bool:
@@ -83,6 +88,43 @@ class CreateVersionInput:
         default=None, description="Refuse if the draft has another revision."
     )
     publish: bool | None = False
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The name of the version, 1 to 200 characters. Default: none."
+    )
+    note: str | None = strawberry.field(
+        default=strawberry.UNSET, description="What is new, at most 10,000 characters. Default: none."
+    )
+
+    @property
+    def texts(self) -> dict[str, str | None]:
+        """The texts that the client has sent, by name."""
+        return _sent({"name": self.name, "note": self.note})
+
+
+def _sent(fields: dict[str, str | None]) -> dict[str, str | None]:
+    return {name: value for name, value in fields.items() if value is not strawberry.UNSET}
+
+
+@strawberry.input
+class UpdateVersionInput:
+    version_id: strawberry.ID
+    name: str | None = strawberry.field(
+        default=strawberry.UNSET, description="The new name, 1 to 200 characters; null clears it. Default: unchanged."
+    )
+    note: str | None = strawberry.field(
+        default=strawberry.UNSET,
+        description="The new note, at most 10,000 characters; null clears it. Default: unchanged.",
+    )
+
+    @property
+    def changes(self) -> dict[str, str | None]:
+        """The texts that the client has sent, by name."""
+        return _sent({"name": self.name, "note": self.note})
+
+
+@strawberry.type
+class UpdateVersionPayload(Payload):
+    version: WorkflowVersion | None = None
 
 
 @strawberry.input

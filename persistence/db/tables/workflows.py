@@ -1,6 +1,6 @@
 """The tables of projects, workflows and their versions."""
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Table, Text, UniqueConstraint, func, text
+from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Table, Text, func, text
 
 from persistence.db.tables.base import Id, Moment, metadata, project_column
 
@@ -51,8 +51,19 @@ versions = Table(
     Column("published_at", Moment),
     # The revision of the draft whose layout and labels the spec has. Nothing else in it changes.
     Column("layout_revision", Integer),
-    UniqueConstraint("workflow_id", "spec_hash"),
-    UniqueConstraint("workflow_id", "number"),
+    Column("name", Text),
+    Column("note", Text),
+    Index("ix_versions_workflow_id_id", "workflow_id", "id"),
+    Index("uq_versions_numbered", "workflow_id", "number", unique=True, postgresql_where=text("number > 0")),
+    Index("uq_versions_content", "workflow_id", "spec_hash", unique=True, postgresql_where=text("number > 0")),
+    # The draft of a trial run.
+    Index(
+        "uq_versions_trial",
+        "workflow_id",
+        "spec_hash",
+        unique=True,
+        postgresql_where=text("number = 0 AND workflow_id IS NOT NULL"),
+    ),
     Index("uq_versions_published", "workflow_id", unique=True, postgresql_where=text("status = 'PUBLISHED'")),
     Index(
         "uq_versions_adhoc",

@@ -24,4 +24,5 @@ Modules:
     0021_notifications: Endpoints, the outbox of deliveries to them, and the triggers that fill it.
     0022_stored_bytes: The number of bytes that a run has stored.
     0023_statistics: The ends of runs and their sums, and the trigger that counts them.
+    0024_trial_versions: Trial versions without a number, and the name and note of versions.
 """

@@ -101,12 +101,18 @@ async def test_a_run_gets_the_published_version_and_the_draft_without_one(
     database: Database, caller: Caller, workflow_id: str
 ) -> None:
     async with database.begin() as connection:
-        of_draft = await versions.get_for_run(connection, caller, workflow_id)
-        await versions.publish(connection, caller, of_draft)
+        trial = await versions.get_for_run(connection, caller, workflow_id)
+        with pytest.raises(InvalidState):
+            await versions.publish(connection, caller, trial)
+    numbered, _ = await freeze(database, caller, workflow_id)
+    async with database.begin() as connection:
+        assert (trial.number, numbered.number) == (0, 1)
+        assert (await versions.get_for_run(connection, caller, workflow_id)).id == numbered.id
+        await versions.publish(connection, caller, numbered)
     await save(database, caller, workflow_id, 1)
     async with database.begin() as connection:
-        assert (await versions.get_for_run(connection, caller, workflow_id)).id == of_draft.id
-        assert (await versions.get_for_run(connection, caller, workflow_id, draft_revision=2)).number == 2
+        assert (await versions.get_for_run(connection, caller, workflow_id)).id == numbered.id
+        assert (await versions.get_for_run(connection, caller, workflow_id, draft_revision=2)).number == 0
         with pytest.raises(Conflict):
             await versions.get_for_run(connection, caller, workflow_id, draft_revision=1)
 
