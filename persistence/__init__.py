@@ -1,14 +1,15 @@
 """The stores: everything that Treadle keeps in Postgres and publishes to Redis.
 
 Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
-readers and workers, and loses no data. Layers, lowest first: caller and problems; db; audit_log, events,
-secrets and sql_databases; journal and workflows; runs; checkpoints, feed, notifications, queue,
-statistics and triggers;
+readers and workers, and loses no data. Layers, lowest first: caller and problems; db; mutation_keys;
+audit_log, events, secrets and sql_databases; journal and workflows; runs; checkpoints, feed, notifications,
+queue, statistics and triggers;
 maintenance.
 
 Modules:
     audit_log: Who changed what, written in the transaction of the change.
     caller: `Caller`, the subject of a request and its role in each project.
+    mutation_keys: Idempotency keys of mutations that start no run.
     problems: The exceptions of the domain, with the members of an RFC 9457 problem.
     sql_databases: Databases of third parties that the `sql` tool queries.
 

@@ -20,6 +20,7 @@ from persistence.caller import Caller, Role
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, make_page
 from persistence.db.tables import audit_log
+from persistence.mutation_keys import claim_current
 
 MAX_BYTES = 4096
 """The size of one value of `before` and `after`. Of a larger one, the log has the size and a hash."""
@@ -61,7 +62,9 @@ async def record(
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write an entry in the transaction of the change.
+    """Write an entry in the transaction of the change, and claim the idempotency key of the call.
+
+    Raises KeyTaken if another call with the key was first.
 
     Args:
         connection: The connection of the transaction.
@@ -83,6 +86,7 @@ async def record(
         "after": _bounded(after),
     }
     await connection.execute(insert(audit_log).values(values))
+    await claim_current(connection, caller, action, project_id, resource_id)
 
 
 def _bounded(values: Mapping[str, Any] | None) -> JSON:

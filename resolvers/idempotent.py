@@ -1,4 +1,4 @@
-"""Idempotent changes of runs: a repeat with the same key returns the run of the first call.
+"""Idempotent changes: a repeat with the same key returns the run, or the object, of the first call.
 
 A change is one transaction, followed by messages to Redis. A client disconnect never separates
 commit and publish. A crash between them delays the run but loses nothing: recovery finds the run,
@@ -15,12 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.isolation.suspension import suspendable
 from engine.states import LEASED
 from engine.types import JSON
+from persistence import mutation_keys
 from persistence.audit_log import record
+from persistence.db.ids import Prefix
 from persistence.events.run_transition import RunTransition
-from persistence.problems import Busy, NotFound, invalid
+from persistence.mutation_keys import FirstCall, KeyedCall
+from persistence.problems import Busy, Conflict, NotFound, Problem, invalid
 from persistence.runs import idempotency
 from persistence.runs import run as runs
 from persistence.runs.run import CommandResult, Run, RunOptions
+from resolvers import global_ids
 from resolvers.context import Context
 
 T = TypeVar("T")
@@ -140,7 +144,7 @@ async def _run_idempotent(
                 result = await act(connection)
                 if run_id is None:
                     await idempotency.claim(connection, project_id, key, hashed, result.run.id)
-        except idempotency.KeyTaken:
+        except mutation_keys.KeyTaken:
             continue  # The other call has committed, so the next attempt finds its run.
         except Busy:
             # The run that uses up the concurrency limit may be that of the first call with this
@@ -174,3 +178,92 @@ async def publish_transitions(context: Context, transitions: Sequence[RunTransit
     """Publish committed transitions to readers, and notify the workers that have to act on them."""
     await context.feed.publish(transitions, context.notifier.notices(transitions))
     await context.notifier.enqueue_poll(transitions)
+
+
+NOT_KEPT = (
+    "A call with this idempotencyKey was made already, and its answer is not stored. Nothing was done again. "
+    "Send another key to repeat it."
+)
+
+
+async def call_once(
+    context: Context,
+    key: str,
+    operation: str,
+    arguments: Any,
+    act: Callable[[], Awaitable[T]],
+    repeat: Callable[[FirstCall], Awaitable[T]],
+) -> T:
+    """Execute `act`, or, if a call with the key has changed something before, `repeat`.
+
+    Args:
+        context: The caller, whose keys apply, and the stores.
+        key: The idempotency key.
+        operation: The name of the mutation; a repeat must have the same.
+        arguments: The arguments of the mutation; a repeat must have the same.
+        act: The mutation. What it records in the audit log claims the key.
+        repeat: Makes the answer of a repeat.
+
+    Raises:
+        Conflict: The key was used for another mutation or other arguments.
+        Invalid: The length of the key is out of range.
+    """
+    if not 1 <= len(key) <= idempotency.MAX_KEY_LENGTH:
+        raise invalid("input.idempotencyKey", "LENGTH", f"must have 1 to {idempotency.MAX_KEY_LENGTH} characters")
+    call = KeyedCall(operation, key, idempotency.arguments_hash(operation, arguments))
+    while True:
+        if (first := await _find(context, call)) is not None:
+            return await repeat(first)
+        try:
+            with mutation_keys.claiming(call):
+                answer = await act()
+            await _claim_unchanged(context, call, answer)
+            return answer
+        except mutation_keys.KeyTaken:
+            continue  # The other call has committed, so the next attempt finds what it has changed.
+        except Problem:
+            # What this call was refused for may be the change of the first call with this key.
+            first = None if call.is_claimed else await _find(context, call)
+            if first is None:
+                raise
+            return await repeat(first)
+
+
+async def _find(context: Context, call: KeyedCall) -> FirstCall | None:
+    async with context.database.connect() as connection:
+        return await mutation_keys.find(connection, context.caller, call)
+
+
+async def _claim_unchanged(context: Context, call: KeyedCall, answer: object) -> None:
+    """Claim the key of a call that has changed nothing, such as a draft that is saved again.
+
+    A crash before it leaves no key, so a repeat acts as the first call would have.
+    """
+    changed = next((value for value in vars(answer).values() if hasattr(value, "project_id")), None)
+    if call.is_claimed or changed is None:
+        return
+    async with context.database.begin() as connection:
+        resource_id = getattr(changed, "id", None) or changed.workflow_id
+        await mutation_keys.claim(connection, context.caller, call, changed.project_id, resource_id)
+
+
+async def claim_test(context: Context, operation: str, project_id: str) -> None:
+    """Claim the key of the current call before a test acts, because it has no transaction. Raises KeyTaken."""
+    async with context.database.begin() as connection:
+        await mutation_keys.claim_current(connection, context.caller, operation, project_id, project_id)
+
+
+async def object_of(context: Context, first: FirstCall, *, is_draft: bool) -> object:
+    """Return the object of a first call as it is now. Raises NotFound, and Conflict for a test."""
+    resource_id = first.resource_id
+    if is_draft:
+        resource_id = Prefix.DRAFT + resource_id[resource_id.index("_") :]  # That of its workflow, but for the prefix.
+    found = await global_ids.node(context, resource_id)
+    if found is None:
+        raise NotFound(first.resource_id)
+    return found
+
+
+def not_kept() -> Conflict:
+    """Return the problem of a repeat whose first call has an answer that is not stored."""
+    return Conflict(NOT_KEPT)

@@ -3,8 +3,10 @@
 A value that a caller sends appears in no response, error or log line.
 """
 
+import asyncio
 import re
 from collections.abc import Iterator
+from hashlib import scrypt
 
 from engine.graph.bound_node import bind_nodes
 from engine.problems import FieldProblem
@@ -80,6 +82,12 @@ async def delete_secret(context: Context, project_id: str | None, name: str) -> 
         secret_id = await store.remove(connection, context.caller, chosen, name)
         await record(connection, context.caller, "deleteSecret", chosen, secret_id, before={"name": name})
         return secret_id
+
+
+async def slow_hash(value: str, salt: str) -> str:
+    """Return a hash of a value that takes about 50 ms, so that a value cannot be found by trying many."""
+    hashed = await asyncio.to_thread(scrypt, value.encode("utf-8", "replace"), salt=salt.encode(), n=1 << 14, r=8, p=1)
+    return hashed.hex()
 
 
 UNSAVED = (

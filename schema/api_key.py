@@ -10,7 +10,7 @@ from persistence.workflows.projects import Project
 from resolvers import api_keys
 from schema import enums as enums
 from schema.info import Info
-from schema.payload import Payload, mutation, payload
+from schema.payload import KeyedInput, Payload, keyed_mutation, payload
 from schema.relay import Node
 from schema.workflows.project import ProjectType
 
@@ -41,7 +41,7 @@ class ApiKeyType(Node):
 
 
 @strawberry.input
-class CreateApiKeyInput:
+class CreateApiKeyInput(KeyedInput):
     project_id: strawberry.ID | None = strawberry.field(
         default=None, description="Default: your only project, or `default`."
     )
@@ -53,7 +53,7 @@ class CreateApiKeyInput:
 
 
 @strawberry.input
-class RevokeApiKeyInput:
+class RevokeApiKeyInput(KeyedInput):
     id: strawberry.ID = strawberry.field(description="The id of the key (`key_…`), not its token.")
 
 
@@ -85,7 +85,7 @@ class ApiKeyQueries:
 
 @strawberry.type
 class ApiKeyMutations:
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def create_api_key(info: Info, input: CreateApiKeyInput) -> CreateApiKeyPayload:
         """Creates an API key with a role in a project. Requires the role ADMIN."""
@@ -94,7 +94,7 @@ class ApiKeyMutations:
         )
         return payload(CreateApiKeyPayload, api_key=key, token=token)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def revoke_api_key(info: Info, input: RevokeApiKeyInput) -> RevokeApiKeyPayload:
         """Revokes an API key for good: requests with it fail at once, and its sockets close within 2 s."""

@@ -1,6 +1,7 @@
 """Secrets as clients see them: names and times, never values."""
 
 from datetime import datetime
+from typing import Any
 
 import strawberry
 
@@ -8,7 +9,7 @@ from persistence.secrets.store import Secret
 from persistence.workflows.projects import Project
 from resolvers import secrets
 from schema.info import Info
-from schema.payload import Payload, mutation, payload
+from schema.payload import KeyedInput, Payload, keyed_mutation, payload
 from schema.relay import Node
 from schema.workflows.project import ProjectType
 from schema.workflows.workflow import DeletePayload
@@ -37,14 +38,19 @@ class SecretType(Node):
 
 
 @strawberry.input
-class SetSecretInput:
+class SetSecretInput(KeyedInput):
     project_id: strawberry.ID | None = None
     name: str = strawberry.field(description="At most 100 letters, digits and `_`; the first is not a digit.")
     value: str = strawberry.field(description="At least 8 characters, at most 8 KiB.")
 
+    async def idempotency_arguments(self) -> dict[str, Any]:
+        """Return the arguments with a hash in place of the value, from which it cannot be guessed quickly."""
+        salt = f"{self.project_id} {self.name} {self.idempotency_key}"
+        return await super().idempotency_arguments() | {"value": await secrets.slow_hash(self.value, salt)}
+
 
 @strawberry.input
-class DeleteSecretInput:
+class DeleteSecretInput(KeyedInput):
     project_id: strawberry.ID | None = None
     name: str
 
@@ -64,7 +70,7 @@ class SecretQueries:
 
 @strawberry.type
 class SecretMutations:
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def set_secret(info: Info, input: SetSecretInput) -> SecretPayload:
         """Creates a secret or sets its value, which active runs use from their next node on."""
@@ -72,7 +78,7 @@ class SecretMutations:
             SecretPayload, secret=await secrets.set_secret(info.context, input.project_id, input.name, input.value)
         )
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def delete_secret(info: Info, input: DeleteSecretInput) -> DeletePayload:
         """Deletes a secret. Nodes that use it fail from then on with code SECRET."""

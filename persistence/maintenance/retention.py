@@ -20,7 +20,7 @@ ITEMS = 100
 ALIGNED_DAYS = 1.0
 """The least days of retention with which histories are deleted partition by partition."""
 KEY_HOURS = 24
-"""How long an idempotency key returns the run of its first call."""
+"""How long an idempotency key returns the run, or the object, of its first call."""
 
 
 async def prune_history(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
@@ -107,7 +107,7 @@ async def prune_signals(pool: asyncpg.Pool, days: float | None, batch: int = BAT
 
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
     """Delete idempotency keys older than KEY_HOURS. Return the number of keys."""
-    return int(await pool.fetchval(_KEYS, KEY_HOURS, batch))
+    return sum([int(await pool.fetchval(statement, KEY_HOURS, batch)) for statement in (_KEYS, _MUTATION_KEYS)])
 
 
 _OLD = """
@@ -185,3 +185,4 @@ WITH old AS (
 ), gone AS (DELETE FROM idempotency_keys k USING old WHERE k.ctid = old.ctid RETURNING 1)
 SELECT count(*) FROM gone
 """
+_MUTATION_KEYS = _KEYS.replace("idempotency_keys", "mutation_keys")

@@ -15,13 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.types import JSON
 from persistence.db.tables import idempotency_keys
+from persistence.mutation_keys import KeyTaken
 from persistence.problems import Conflict
 
 MAX_KEY_LENGTH = 255
-
-
-class KeyTaken(Exception):
-    """Another transaction has claimed the key. The caller rolls back and looks the key up."""
 
 
 def arguments_hash(operation: str, arguments: JSON) -> str:

@@ -26,6 +26,7 @@ from persistence.db.ids import Prefix, new_id
 from persistence.problems import Invalid, TooManyNodeTests, invalid
 from resolvers.authorise import project_for
 from resolvers.context import Context
+from resolvers.idempotent import claim_test
 from resolvers.permissions import MUTATIONS
 from resolvers.secrets import check_use
 from resolvers.workflows.specs import is_small
@@ -111,6 +112,7 @@ async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNod
     )
     subject = context.caller.subject
     with _tests.counted(subject, project_id):
+        await claim_test(context, "testNode", project_id)
         return await single_node.execute(
             context.node_types[arguments.type],
             config,

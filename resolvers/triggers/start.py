@@ -11,6 +11,7 @@ from engine.states import OnLimit, TriggerEventStatus
 from engine.triggers.registry import config_of, installed_trigger_kinds
 from engine.types import JSON
 from engine.values.timestamps import format_timestamp
+from persistence import mutation_keys
 from persistence.audit_log import record
 from persistence.db.ids import Prefix, new_id
 from persistence.events.publisher import announce
@@ -33,7 +34,7 @@ from persistence.triggers.trigger import EVENT_AS_INPUT, Trigger
 from persistence.workflows import versions, workflows
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.idempotent import audited, run_idempotent
+from resolvers.idempotent import audited, claim_test, run_idempotent
 from resolvers.permissions import MUTATIONS
 from resolvers.triggers.checks import ABSENT, checked_kind, json_problems
 
@@ -145,6 +146,7 @@ async def backfill_trigger(context: Context, trigger_id: str, start: datetime, e
         fired = await events.fired_keys(connection, trigger_id, [one.key for one in firings])
         added = await pending.add(connection, trigger_id, [one for one in firings if one.key not in fired])
         after = {"from": start, "to": end, "accepted": added}
+        mutation_keys.note(accepted=added)
         await record(connection, context.caller, "backfillTrigger", trigger.project_id, trigger_id, after=after)
     await context.notifier.notify_triggers()
     return trigger, added
@@ -170,22 +172,34 @@ async def test_trigger(
     stored: Trigger | None = None
     if trigger_id is not None:
         stored = await _own_trigger(context, "testTrigger", trigger_id)
+        _check_same(stored, workflow_id, kind)
         workflow_id, kind = stored.workflow_id, stored.kind
         config = stored.config if config is ABSENT else config
         inputs = stored.inputs if inputs is ABSENT else inputs
     elif workflow_id is None or kind is None:
         raise invalid("input.id", "REQUIRED", "name a trigger by `id`, or `workflowId`, `kind` and `config`")
     mapping = EVENT_AS_INPUT if inputs is ABSENT else inputs
-    if stored is None:
-        await _require_editor(context, workflow_id)
+    project_id = await _own_project(context, workflow_id) if stored is None else stored.project_id
     chosen, parsed = checked_kind(kind, {} if config is ABSENT else config, mapping)
+    await claim_test(context, "testTrigger", project_id)
     return await _tested(context, stored, workflow_id, chosen, parsed, mapping, payload)
 
 
-async def _require_editor(context: Context, workflow_id: str) -> None:
+def _check_same(trigger: Trigger, workflow_id: str | None, kind: str | None) -> None:
+    """Refuse arguments that exclude the id of a trigger, unless they are those of the trigger."""
+    for name, sent, stored in (("workflowId", workflow_id, trigger.workflow_id), ("kind", kind, trigger.kind)):
+        if sent not in (None, stored):
+            raise invalid(
+                f"input.{name}", "EXCLUSIVE", f"cannot differ from that of the trigger: omit `id` or `{name}`"
+            )
+
+
+async def _own_project(context: Context, workflow_id: str) -> str:
+    """Return the project of a workflow that the caller may edit."""
     async with context.database.connect() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
     require(context.caller, MUTATIONS["testTrigger"], workflow.project_id)
+    return workflow.project_id
 
 
 async def _tested(

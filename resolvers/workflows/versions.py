@@ -9,6 +9,7 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import VersionStatus
+from persistence import mutation_keys
 from persistence.audit_log import record
 from persistence.db.ids import Prefix
 from persistence.db.pagination import Page, PageArguments
@@ -87,6 +88,7 @@ async def create_version(
             raise drafts.stale_draft(draft, expected_revision)
         await check_runnable(context, draft.spec)
         version, created = await versions.freeze(connection, context.caller, draft)
+        mutation_keys.note(created=created)
         before = None if created else _settings(version)
         if values:
             version = await versions.describe(connection, context.caller, version.id, values)

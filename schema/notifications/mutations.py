@@ -8,7 +8,7 @@ from engine.states import EndpointEvent
 from resolvers import endpoints
 from schema.info import Info
 from schema.notifications.endpoint import DeliveryType, EndpointType
-from schema.payload import Payload, mutation, payload
+from schema.payload import KeyedInput, Payload, keyed_mutation, payload
 from schema.workflows.workflow import DeletePayload
 
 URL = "An address that begins with http:// or https://. Redirects are not followed."
@@ -18,7 +18,7 @@ TAGS = "Only runs that have all of these tags. Empty: all runs."
 
 
 @strawberry.input
-class CreateEndpointInput:
+class CreateEndpointInput(KeyedInput):
     project_id: strawberry.ID | None = strawberry.field(
         default=None, description="Default: your only project, or `default`."
     )
@@ -45,7 +45,7 @@ class CreateEndpointInput:
 
 
 @strawberry.input
-class UpdateEndpointInput:
+class UpdateEndpointInput(KeyedInput):
     """An omitted field stays unchanged, as does one that is null, except for lists and the description."""
 
     id: strawberry.ID
@@ -83,12 +83,12 @@ def _distinct(values: Any) -> list[str]:
 
 
 @strawberry.input
-class DeleteEndpointInput:
+class DeleteEndpointInput(KeyedInput):
     id: strawberry.ID
 
 
 @strawberry.input
-class ResendDeliveryInput:
+class ResendDeliveryInput(KeyedInput):
     id: strawberry.ID = strawberry.field(description="The id of the delivery (`dlv_…`).")
 
 
@@ -104,27 +104,27 @@ class ResendDeliveryPayload(Payload):
 
 @strawberry.type
 class EndpointMutations:
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def create_endpoint(info: Info, input: CreateEndpointInput) -> EndpointPayload:
         """Creates an endpoint, which receives a signed message for each of its events from now on."""
         created = await endpoints.create_endpoint(info.context, input.project_id, input.values)
         return payload(EndpointPayload, endpoint=created)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def update_endpoint(info: Info, input: UpdateEndpointInput) -> EndpointPayload:
         """Changes an endpoint. A new address or secret, and enabling, clear its failures."""
         changed = await endpoints.update_endpoint(info.context, input.id, input.changes)
         return payload(EndpointPayload, endpoint=changed)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def delete_endpoint(info: Info, input: DeleteEndpointInput) -> DeletePayload:
         """Deletes an endpoint with its deliveries. Messages that were not delivered yet are not sent."""
         return payload(DeletePayload, deleted_id=await endpoints.delete_endpoint(info.context, input.id))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def resend_delivery(info: Info, input: ResendDeliveryInput) -> ResendDeliveryPayload:
         """Sends a delivery that has ended again, with the same `webhook-id` and new attempts."""

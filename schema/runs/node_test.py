@@ -11,14 +11,14 @@ from engine.sdk.node import Output, WaitForAnswer, WaitForEvent, WaitUntil
 from engine.states import LogLevel
 from resolvers.runs import node_test
 from schema.info import Info
-from schema.payload import Payload, mutation, payload
+from schema.payload import KeyedInput, Payload, keyed_mutation, payload
 from schema.runs.node_state import RunErrorType, UsageType
 from schema.scalars import JSON
 from schema.spec import SAMPLE_CONTEXT
 
 
 @strawberry.input
-class TestNodeInput:
+class TestNodeInput(KeyedInput):
     project_id: strawberry.ID | None = None
     type: str
     config: JSON
@@ -58,7 +58,7 @@ class TestNodePayload(Payload):
 
 @strawberry.type
 class NodeTestMutations:
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def test_node(info: Info, input: TestNodeInput) -> TestNodePayload:
         """Executes one node with the values in `context`, outside any run. Nothing is stored."""

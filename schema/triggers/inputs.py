@@ -6,7 +6,7 @@ from typing import Any
 import strawberry
 
 from resolvers.triggers.checks import ABSENT
-from schema.payload import Payload
+from schema.payload import KeyedInput, Payload
 from schema.problem import FieldProblemType
 from schema.scalars import JSON
 from schema.triggers.trigger import TriggerType
@@ -33,7 +33,7 @@ class CreateTriggerInput:
 
 
 @strawberry.input
-class UpdateTriggerInput:
+class UpdateTriggerInput(KeyedInput):
     """An omitted field stays unchanged."""
 
     id: strawberry.ID
@@ -50,7 +50,7 @@ class UpdateTriggerInput:
 
 
 @strawberry.input
-class DeleteTriggerInput:
+class DeleteTriggerInput(KeyedInput):
     id: strawberry.ID
 
 
@@ -64,7 +64,7 @@ class RunTriggerInput:
 
 
 @strawberry.input
-class RotateWebhookTokenInput:
+class RotateWebhookTokenInput(KeyedInput):
     id: strawberry.ID
     overlap_s: int | None = strawberry.field(
         default=86_400, description="Seconds for which the present address still works; at most 30 days."
@@ -78,14 +78,14 @@ class ReplayWebhookDeliveryInput:
 
 
 @strawberry.input
-class BackfillTriggerInput:
+class BackfillTriggerInput(KeyedInput):
     id: strawberry.ID
     from_: datetime = strawberry.field(name="from", description="The first planned time that may fire.")
     to: datetime = strawberry.field(description="The last planned time that may fire; not in the future.")
 
 
 @strawberry.input
-class TestTriggerInput:
+class TestTriggerInput(KeyedInput):
     id: strawberry.ID | None = strawberry.field(default=None, description="A stored trigger.")
     workflow_id: strawberry.ID | None = strawberry.field(default=None, description="With `kind`, instead of `id`.")
     kind: str | None = None

@@ -5,7 +5,7 @@ import strawberry
 from persistence.triggers.trigger import Trigger
 from resolvers.triggers import checks, commands, start, webhooks
 from schema.info import Info
-from schema.payload import mutation, payload
+from schema.payload import keyed_mutation, mutation, payload
 from schema.problem import ProblemValue
 from schema.runs.inputs import RunPayload
 from schema.triggers.inputs import (
@@ -47,13 +47,13 @@ class TriggerMutations:
         )
         return await _saved(info, created)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def update_trigger(info: Info, input: UpdateTriggerInput) -> TriggerPayload:
         """Changes a trigger. New config or inputs, and enabling, clear its failures."""
         return await _saved(info, await commands.update_trigger(info.context, input.id, input.changes))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def delete_trigger(info: Info, input: DeleteTriggerInput) -> DeletePayload:
         """Deletes a trigger with its events. Its runs stay."""
@@ -66,14 +66,14 @@ class TriggerMutations:
         run = await start.run_trigger(info.context, input.id, or_absent(input.payload), input.idempotency_key)
         return payload(RunPayload, run=run)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def backfill_trigger(info: Info, input: BackfillTriggerInput) -> BackfillTriggerPayload:
         """Fires for the planned times of a range that have not fired. A repeat starts no run twice."""
         trigger, accepted = await start.backfill_trigger(info.context, input.id, input.from_, input.to)
         return payload(BackfillTriggerPayload, trigger=trigger, accepted=accepted)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def rotate_webhook_token(info: Info, input: RotateWebhookTokenInput) -> TriggerPayload:
         """Gives a webhook new addresses. The present one works for `overlapS` more seconds."""
@@ -87,7 +87,7 @@ class TriggerMutations:
         run = await webhooks.replay_delivery(info.context, input.id, input.idempotency_key)
         return payload(RunPayload, run=run)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def test_trigger(info: Info, input: TestTriggerInput) -> TriggerTest:
         """Shows what a trigger would do with an event, without a run. A stored trigger records the test."""

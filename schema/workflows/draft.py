@@ -11,7 +11,7 @@ from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
 from resolvers.workflows import specs
 from schema.info import Info
-from schema.payload import Payload
+from schema.payload import KeyedInput, Payload
 from schema.problem import FieldProblemType
 from schema.relay import Node
 from schema.scalars import JSON
@@ -62,7 +62,7 @@ class WorkflowDraft(Node):
 
 
 @strawberry.input
-class SaveDraftInput:
+class SaveDraftInput(KeyedInput):
     workflow_id: strawberry.ID
     spec: JSON
     expected_revision: int = strawberry.field(description="The revision that this edit is based on.")

@@ -5,7 +5,7 @@ import strawberry
 from resolvers import projects
 from resolvers.workflows import versions, workflows
 from schema.info import Info
-from schema.payload import mutation, payload
+from schema.payload import keyed_mutation, payload
 from schema.workflows.draft import DraftPayload, SaveDraftInput
 from schema.workflows.project import CreateProjectInput, ProjectPayload
 from schema.workflows.version import (
@@ -28,12 +28,12 @@ from schema.workflows.workflow import (
 
 @strawberry.type
 class WorkflowMutations:
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def create_project(info: Info, input: CreateProjectInput) -> ProjectPayload:
         return payload(ProjectPayload, project=await projects.create_project(info.context, input.name))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def create_workflow(info: Info, input: CreateWorkflowInput) -> WorkflowPayload:
         created = await workflows.create_workflow(
@@ -46,30 +46,30 @@ class WorkflowMutations:
         )
         return payload(WorkflowPayload, workflow=created)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def update_workflow(info: Info, input: UpdateWorkflowInput) -> WorkflowPayload:
         return payload(WorkflowPayload, workflow=await workflows.update_workflow(info.context, input.id, input.changes))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def duplicate_workflow(info: Info, input: DuplicateWorkflowInput) -> WorkflowPayload:
         return payload(WorkflowPayload, workflow=await workflows.duplicate_workflow(info.context, input.id, input.name))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def delete_workflow(info: Info, input: DeleteWorkflowInput) -> DeletePayload:
         """Deletes a workflow. Refused while runs are active, unless `cancelRuns` is true."""
         deleted = await workflows.delete_workflow(info.context, input.id, cancel_runs=bool(input.cancel_runs))
         return payload(DeletePayload, deleted_id=deleted)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def save_draft(info: Info, input: SaveDraftInput) -> DraftPayload:
         draft = await workflows.save_draft(info.context, input.workflow_id, input.spec, input.expected_revision)
         return payload(DraftPayload, draft=draft)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def create_version(info: Info, input: CreateVersionInput) -> VersionPayload:
         version, created = await versions.create_version(
@@ -77,24 +77,24 @@ class WorkflowMutations:
         )
         return payload(VersionPayload, version=version, created=created)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def update_version(info: Info, input: UpdateVersionInput) -> UpdateVersionPayload:
         """Sets the name and the note of a version. What it runs never changes. Requires the role EDITOR."""
         version = await versions.update_version(info.context, input.version_id, input.changes)
         return payload(UpdateVersionPayload, version=version)
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def publish_version(info: Info, input: VersionInput) -> VersionPayload:
         return payload(VersionPayload, version=await versions.publish_version(info.context, input.version_id))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def archive_version(info: Info, input: VersionInput) -> VersionPayload:
         return payload(VersionPayload, version=await versions.archive_version(info.context, input.version_id))
 
-    @mutation
+    @keyed_mutation
     @staticmethod
     async def restore_version(info: Info, input: RestoreVersionInput) -> DraftPayload:
         """Copies the spec of a version into the draft."""

@@ -6,7 +6,7 @@ import strawberry
 
 from engine.release import VERSION
 from persistence.workflows.projects import Project
-from schema.payload import Payload
+from schema.payload import KeyedInput, Payload
 from schema.relay import Node
 
 
@@ -42,7 +42,7 @@ class Viewer:
 
 
 @strawberry.input
-class CreateProjectInput:
+class CreateProjectInput(KeyedInput):
     name: str
 
 

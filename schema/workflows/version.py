@@ -13,7 +13,7 @@ from persistence.workflows.workflows import Workflow
 from resolvers.workflows import versions as version_resolvers
 from schema import enums as enums
 from schema.info import Info
-from schema.payload import Payload
+from schema.payload import KeyedInput, Payload
 from schema.relay import CountedConnection, Node
 from schema.scalars import JSON
 
@@ -82,7 +82,7 @@ def input_schema_of(spec: Any) -> object:
 
 
 @strawberry.input
-class CreateVersionInput:
+class CreateVersionInput(KeyedInput):
     workflow_id: strawberry.ID
     expected_revision: int | None = strawberry.field(
         default=None, description="Refuse if the draft has another revision."
@@ -106,7 +106,7 @@ def _sent(fields: dict[str, str | None]) -> dict[str, str | None]:
 
 
 @strawberry.input
-class UpdateVersionInput:
+class UpdateVersionInput(KeyedInput):
     version_id: strawberry.ID
     name: str | None = strawberry.field(
         default=strawberry.UNSET, description="The new name, 1 to 200 characters; null clears it. Default: unchanged."
@@ -128,12 +128,12 @@ class UpdateVersionPayload(Payload):
 
 
 @strawberry.input
-class VersionInput:
+class VersionInput(KeyedInput):
     version_id: strawberry.ID
 
 
 @strawberry.input
-class RestoreVersionInput:
+class RestoreVersionInput(KeyedInput):
     version_id: strawberry.ID
     expected_revision: int
 

@@ -20,7 +20,7 @@ from resolvers.triggers.queries import triggers_of_workflow
 from resolvers.workflows import versions as version_resolvers
 from resolvers.workflows.statistics import Statistics, statistics
 from schema.info import Info
-from schema.payload import Payload
+from schema.payload import KeyedInput, Payload
 from schema.relay import Connection, CountedConnection, Node
 from schema.scalars import JSON
 from schema.workflows.draft import WorkflowDraft
@@ -138,7 +138,7 @@ class WorkflowType(Node):
 
 
 @strawberry.input
-class CreateWorkflowInput:
+class CreateWorkflowInput(KeyedInput):
     project_id: strawberry.ID | None = None
     name: str
     description: str | None = ""
@@ -147,7 +147,7 @@ class CreateWorkflowInput:
 
 
 @strawberry.input
-class UpdateWorkflowInput:
+class UpdateWorkflowInput(KeyedInput):
     """An omitted field stays unchanged; null clears the description."""
 
     id: strawberry.ID
@@ -162,13 +162,13 @@ class UpdateWorkflowInput:
 
 
 @strawberry.input
-class DuplicateWorkflowInput:
+class DuplicateWorkflowInput(KeyedInput):
     id: strawberry.ID
     name: str | None = None
 
 
 @strawberry.input
-class DeleteWorkflowInput:
+class DeleteWorkflowInput(KeyedInput):
     id: strawberry.ID
     cancel_runs: bool | None = False
 

@@ -6,7 +6,7 @@ JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to wr
 The predicates of the indexes are the ones in the migrations, which are the source of the schema.
 
 Modules:
-    access: Secrets, API keys, sessions of browsers and the audit log.
+    access: Secrets, API keys, sessions of browsers, the audit log and idempotency keys of callers.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
     endpoints: Endpoints of other systems, and the deliveries to them.
     histories: What happens in runs: events, states and outputs of nodes, checkpoints.
@@ -18,7 +18,7 @@ Modules:
     workflows: Projects, workflows, drafts and versions.
 """
 
-from persistence.db.tables.access import api_keys, audit_log, browser_sessions, secrets
+from persistence.db.tables.access import api_keys, audit_log, browser_sessions, mutation_keys, secrets
 from persistence.db.tables.base import Id, Moment, metadata
 from persistence.db.tables.endpoints import deliveries, endpoints
 from persistence.db.tables.histories import checkpoints, events, node_outputs, node_states, pending_writes
@@ -43,6 +43,7 @@ __all__ = [
     "idempotency_keys",
     "map_items",
     "metadata",
+    "mutation_keys",
     "node_outputs",
     "node_states",
     "pending_firings",

@@ -1,4 +1,4 @@
-"""The tables of secrets, API keys and the audit log."""
+"""The tables of secrets, API keys, the audit log and the idempotency keys of callers."""
 
 from sqlalchemy import JSON, Column, Index, LargeBinary, Table, Text, UniqueConstraint, func
 
@@ -74,4 +74,19 @@ audit_log = Table(
     Column("after", JSON(none_as_null=True)),
     Index("ix_audit_log_project_id_id", "project_id", "id"),
     Index("ix_audit_log_resource_id_id", "resource_id", "id"),
+)
+
+# The idempotency keys of mutations that start no run. `facts` are the fields of the answer beside the object.
+mutation_keys = Table(
+    "mutation_keys",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    project_column(),
+    Column("arguments_hash", Text, nullable=False),
+    Column("resource_id", Id, nullable=False),
+    Column("facts", JSON, nullable=False),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_mutation_keys_created_at", "created_at"),
+    Index("ix_mutation_keys_project_id", "project_id"),
 )

@@ -25,4 +25,5 @@ Modules:
     0022_stored_bytes: The number of bytes that a run has stored.
     0023_statistics: The ends of runs and their sums, and the trigger that counts them.
     0024_trial_versions: Trial versions without a number, and the name and note of versions.
+    0025_mutation_keys: Idempotency keys of mutations that start no run.
 """

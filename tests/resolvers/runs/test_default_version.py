@@ -35,14 +35,16 @@ async def test_a_run_executes_the_version_that_is_the_default_at_its_start(conte
         return runs[0].version_id
 
     first = await version("a")
+    numbered, _ = await versions.create_version(context, workflow.id, None, publish=False)
+    assert await version("a") == numbered.id
     await workflows.save_draft(context, workflow.id, spec_with("b"), 1)
     with pytest.raises(Invalid):
         await start.run_workflow(context, replace(arguments, inputs={"a": 1}))
     second = await version("b")
     assert second != first
     assert await version("a", version_id=first) == first
-    await versions.publish_version(context, first)
-    assert await version("a") == first
+    await versions.publish_version(context, numbered.id)
+    assert await version("a") == numbered.id
     viewer = replace(context, caller=replace(context.caller, roles={project: Role.VIEWER}))
     with pytest.raises(Forbidden):
         await start.run_workflow(viewer, replace(arguments, inputs={"a": 1}))

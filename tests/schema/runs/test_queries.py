@@ -72,7 +72,7 @@ async def test_a_run_is_created_executed_and_cancelled(context: Context) -> None
         id=workflow["createWorkflow"]["workflow"]["id"],
     )
     run = created["createRun"]["run"]
-    assert (run["status"], run["version"]) == ("PENDING", {"number": 1, "status": "DRAFT"})
+    assert (run["status"], run["version"]) == ("PENDING", {"number": 0, "status": "DRAFT"})
     assert run["deadlineAt"] is not None
     execute_run = """mutation ($id: ID!) { executeRun(input: {runId: $id, inputs: {n: 2}}) {
         run { status inputs } errors { code ... on InvalidStateProblem { runStatus } } } }"""
