@@ -4,10 +4,10 @@ Packages add kinds by the entry point `treadle.triggers`. The built-in kinds use
 This module stores nothing.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -59,10 +59,50 @@ class PolledItem(NamedTuple):
 
 
 class PollResult(NamedTuple):
-    """What a poll has found, and the position in the source behind it."""
+    """What a poll has found, and the position in the source behind it.
+
+    `acknowledge` is called after the transaction that stores both. If it fails, or never comes, the
+    source returns the items again, and they are duplicates. With `has_more` the next poll follows at once.
+    """
 
     items: tuple[PolledItem, ...]
     state: JSON
+    acknowledge: Callable[[], Awaitable[None]] | None = None
+    has_more: bool = False
+
+
+class StreamSource(NamedTuple):
+    """A stream, and the consumer of a group that reads it."""
+
+    url: str
+    stream: str
+    group: str
+    consumer: str
+
+
+class StreamEntry(NamedTuple):
+    """An entry of a stream."""
+
+    id: str
+    fields: dict[str, JSON]
+
+
+class StreamEntries(NamedTuple):
+    """Entries that were read, the ids to acknowledge, and the position behind them."""
+
+    entries: list[StreamEntry]
+    ids: list[str]
+    position: str
+
+
+class Streams(Protocol):
+    """Reads streams by consumer groups. Both methods raise PollFailed."""
+
+    async def read(
+        self, source: StreamSource, position: str | None, *, from_start: bool, count: int, claim_idle_s: int
+    ) -> StreamEntries: ...
+
+    async def acknowledge(self, source: StreamSource, ids: Sequence[str]) -> None: ...
 
 
 class PollFailed(Exception):
@@ -77,10 +117,14 @@ class PollContext:
         now: The present time, by the clock of the database.
         http: Makes HTTP clients that connect to allowed addresses only.
         secret: Returns the value of a secret of the project. Raises NodeFailure if there is none.
+        trigger_id: The id of the trigger.
+        streams: Reads streams of Redis servers.
     """
 
     now: datetime
+    trigger_id: str
     http: Any
+    streams: Streams
     secret: Callable[[str], Awaitable[str]]
 
 

@@ -17,6 +17,7 @@ from engine.problems import FieldProblem, join_path
 from engine.sdk.plugins import load_error
 from engine.sdk.trigger import TriggerConfig, TriggerKind
 from engine.triggers.poll import PollKind
+from engine.triggers.redis_stream import RedisStreamKind
 from engine.triggers.run_finished import RunFinishedKind
 from engine.triggers.schedule import ScheduleKind
 from engine.triggers.webhook import WebhookKind
@@ -26,7 +27,7 @@ from engine.values.storable import check_storable
 log = structlog.get_logger(__name__)
 
 GROUP = "treadle.triggers"
-BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind, PollKind, RunFinishedKind)
+BUILT_IN: tuple[type[TriggerKind[Any]], ...] = (ScheduleKind, WebhookKind, PollKind, RedisStreamKind, RunFinishedKind)
 
 
 @cache

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.turns import Owner
-from engine.sdk.trigger import PollFailed, TriggerKind
+from engine.sdk.trigger import PollFailed, PollResult, TriggerKind
 from engine.states import TERMINAL, OnLimit, TriggerEventStatus, sql_list
 from engine.triggers.planning import DuePlan, backoff, plan_due
 from engine.triggers.registry import config_of
@@ -71,8 +71,8 @@ class _Candidate:
     overlap: str = "allow"
     pending_key: str | None = None
     """The key of the pending firing that it is; None for a planned time."""
-    is_poll: bool = False
-    """Whether its firings are the new items of a source."""
+    poll: PollResult | None = None
+    """What its source has returned, if it was polled."""
 
     @property
     def is_alone(self) -> bool:
@@ -213,11 +213,11 @@ class DueTriggers:
             return self._failed_poll(trigger, version_id, now, str(error))
         firings = [await prepare(trigger, one.key, one.event, version) for one in result.items]
         failed = [one.error for one in firings if one.status is STATUS.FAILED]
-        following = kind.next_time(config, now)
+        following = now if result.has_more else kind.next_time(config, now)
         advance = Advance(following, following, now if firings else None, state=result.state)
         if failed:
             advance = replace(advance, error=f"{len(failed)} of {len(firings)} items started no run: {failed[0]}")
-        return _Candidate(trigger, version_id, tuple(firings), advance, is_poll=True)
+        return _Candidate(trigger, version_id, tuple(firings), advance, poll=result)
 
     def _failed_poll(self, trigger: Trigger, version_id: str | None, now: datetime, error: str) -> _Candidate:
         key = f"poll:{format_timestamp(now)}"
@@ -263,7 +263,7 @@ class DueTriggers:
             return []
         try:
             async with self._database.begin() as connection:
-                return await self._fire_in(connection, candidates)
+                recorded, claimed = await self._fire_in(connection, candidates)
         except Exception as error:
             if is_transient(error):
                 raise
@@ -271,9 +271,17 @@ class DueTriggers:
                 log.exception("triggers.fault", trigger_id=candidates[0].trigger.id)
                 return await self._give_up(candidates[0])
             log.warning("triggers.batch_refused", triggers=len(candidates), error=str(error) or type(error).__name__)
+        else:
+            for one in claimed:
+                if one.poll is not None and one.advance.state is not None:
+                    self._polls.acknowledge(one.trigger, one.poll)
+            return recorded
         return [fired for one in candidates for fired in await self._fire([one])]
 
-    async def _fire_in(self, connection: AsyncConnection, candidates: Sequence[_Candidate]) -> list[RecordedFiring]:
+    async def _fire_in(
+        self, connection: AsyncConnection, candidates: Sequence[_Candidate]
+    ) -> tuple[list[RecordedFiring], list[_Candidate]]:
+        """Return what was recorded, and the candidates that were claimed."""
         locked = await _lock(connection, candidates)
         claimed = [one for one in candidates if (one.trigger.id, one.pending_key) in locked]
         serial = [one.trigger.id for one in claimed if one.overlap == "skip"]
@@ -281,12 +289,12 @@ class DueTriggers:
         admitted: list[Firing] = []
         for place, one in enumerate(claimed):
             firings = [await self._admit(connection, firing, active.get(one.trigger.id)) for firing in one.firings]
-            if one.is_poll:
+            if one.poll is not None:
                 firings, claimed[place] = _without_waiting(one, firings)
             admitted += firings
         recorded = await events.record(connection, admitted)
         await _advance(connection, claimed)
-        return recorded
+        return recorded, claimed
 
     async def _admit(self, connection: AsyncConnection, firing: Firing, active_run_id: str | None) -> Firing:
         """Return the firing, or a SKIPPED one if no run may be accepted now."""

@@ -4,7 +4,8 @@ A trigger is claimed before its source is asked, so that other workers do not as
 dies, the claim ends, and another worker asks again: nothing was written.
 """
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import structlog
 from engine.sdk.trigger import PollContext, PollFailed, PollResult, TriggerKind
 from persistence.db.database import Database
 from persistence.triggers.firing import NOT_PUBLISHED, PublishedVersion
+from persistence.triggers.redis_streams import RedisStreams
 from persistence.triggers.trigger import Trigger
 
 log = structlog.get_logger(__name__)
@@ -28,6 +30,8 @@ class SourcePolls:
 
     def __init__(self, database: Database, resources: Mapping[str, Any] | None) -> None:
         self._database, self._resources = database, resources or {}
+        self._acknowledging: dict[str, asyncio.Task[None]] = {}
+        """By the id of the trigger."""
 
     async def claim(self, trigger: Trigger, now: datetime) -> Trigger | None:
         """Claim a trigger that is due as it was read. None: another worker asks its source."""
@@ -48,13 +52,33 @@ class SourcePolls:
         async def secret(name: str) -> str:
             return str((await secrets.resolve(trigger.project_id, [name]))[name])
 
+        if (earlier := self._acknowledging.get(trigger.id)) is not None:
+            await earlier  # Else the source would return the same items again.
         try:
-            return await kind.poll(config, trigger.state, PollContext(now, http, secret))
+            return await kind.poll(
+                config, trigger.state, PollContext(now, trigger.id, http, RedisStreams(http.allowed), secret)
+            )
         except PollFailed:
             raise
         except Exception as error:
             log.exception("triggers.fault", trigger_id=trigger.id, kind=trigger.kind)
             raise PollFailed(FAULT) from error
+
+    def acknowledge(self, trigger: Trigger, result: PollResult) -> None:
+        """Begin to tell a source that its items are accepted. Other triggers do not wait for it."""
+        if result.acknowledge is not None:
+            task = asyncio.create_task(_acknowledge(trigger.id, result.acknowledge))
+            self._acknowledging[trigger.id] = task
+            task.add_done_callback(lambda _: self._acknowledging.pop(trigger.id, None))
+
+
+async def _acknowledge(trigger_id: str, acknowledge: Callable[[], Awaitable[None]]) -> None:
+    """Acknowledge items. A failure is logged: the items come again, and are duplicates."""
+    try:
+        await acknowledge()
+    except Exception as error:
+        reason = str(error) if isinstance(error, PollFailed) else repr(error)
+        log.warning("triggers.not_acknowledged", trigger_id=trigger_id, error=reason)
 
 
 _CLAIM = """

@@ -102,7 +102,7 @@ class GuardedHttp:
     """Makes guarded clients. The TLS context is shared, since it is slow to create."""
 
     def __init__(self, allowed: Allowed = Allowed()) -> None:
-        self._allowed = allowed
+        self.allowed = allowed
 
     @cached_property
     def _context(self) -> ssl.SSLContext:
@@ -115,7 +115,7 @@ class GuardedHttp:
         rest.
         """
         return httpx2.AsyncClient(
-            transport=_GuardedTransport(self._allowed, self._context),
+            transport=_GuardedTransport(self.allowed, self._context),
             headers={"accept-encoding": ACCEPTED},
             timeout=httpx2.Timeout(None, connect=connect_s),
             trust_env=False,

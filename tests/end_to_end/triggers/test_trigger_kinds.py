@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
 from engine.triggers.registry import BUILT_IN
 from tests.end_to_end.support.client_actions import mutate
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
 from tests.executor_worker import eventually
 from tests.peers.http import Peer
+from tests.peers.redis_proxy import redis_at_tcp
 
 EXAMPLES = ROOT / "examples" / "triggers"
 EVENTS = "subscription ($id: ID) { triggerEvents(triggerId: $id) { status error run { id } } }"
@@ -93,6 +95,24 @@ async def test_a_poll_starts_a_run_for_each_entry_of_a_feed(system: SystemUnderT
     [started_run] = await eventually(started)
     assert (await system.wait_for_end(started_run["id"]))["output"] == {"note": "News: https://e.com/1"}
     await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
+
+
+async def test_an_entry_of_a_stream_starts_a_run_and_is_acknowledged(system: SystemUnderTest) -> None:
+    async with redis_at_tcp(system.redis_url) as url, Redis.from_url(url) as redis:
+        trigger = await new_trigger(system, example_of("redis_stream"), url=url, start="all")
+        await redis.xadd("orders", {"order": "A-7"})
+
+        async def started() -> list[dict[str, str]]:
+            return list((await system.execute(RUNS_OF, id=trigger["id"]))["runs"]["nodes"])
+
+        [started_run] = await eventually(started)
+        assert (await system.wait_for_end(started_run["id"]))["output"] == {"note": "Order A-7"}
+
+        async def acknowledged() -> bool:
+            return (await redis.xpending("orders", "treadle"))["pending"] == 0
+
+        await eventually(acknowledged)
+        await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
 
 
 async def test_a_failed_run_starts_the_error_workflow(system: SystemUnderTest) -> None:

@@ -3,29 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from app.settings import Settings
-from engine.nodes.http.addresses import Allowed
-from engine.nodes.http.client import GuardedHttp
 from engine.triggers.feed import feed_entries
-from engine.triggers.registry import installed_trigger_kinds
 from engine.types import JSON
-from persistence.caller import Caller
-from persistence.db.database import Database
-from persistence.runs.queue_limit import QueueLimit
-from persistence.secrets import store
-from persistence.secrets.key_source import KeySource
-from persistence.secrets.resolver import open_secrets
-from persistence.triggers import trigger as triggers
-from persistence.triggers.due import DueTriggers
-from persistence.triggers.trigger import NewTrigger
-from tests.peers.http import Peer
-from tests.persistence.triggers.stored_triggers import NOON, events_of, published_workflow, rows
+from tests.persistence.triggers.polled_source import PolledSource
+from tests.persistence.triggers.stored_triggers import NOON, events_of
 
 RSS = b"""<?xml version="1.0" encoding="iso-8859-1"?><rss version="2.0"><channel><title>T</title>
 <item><title>Caf\xe9 &amp; two</title><link>https://e.com/2</link><guid>g2</guid>
@@ -45,57 +31,7 @@ def numbered(*numbers: int) -> bytes:
     return orjson.dumps([{"id": n, "text": f"item {n}"} for n in numbers])
 
 
-class Source:
-    """A trigger that polls `/list` of a peer, and workers that fire it at any time."""
-
-    def __init__(self, database: Database, caller: Caller, project: str, peer: Peer, resources: dict[str, Any]) -> None:
-        self.database, self.caller, self.project, self.peer = database, caller, project, peer
-        self.resources, self.now, self.id = resources, NOON, ""
-
-    async def create(self, *, publish: bool = True, inputs: JSON = "{{ event }}", **config: Any) -> None:
-        workflow_id = await published_workflow(self.database, self.caller, self.project, publish=publish)
-        whole = {"url": self.peer.url + "/list", "everyS": 60, "firstPoll": "fire", **config}
-        new = NewTrigger(workflow_id, "poll", "P", whole, inputs, True, NOON, NOON)
-        async with self.database.begin() as connection:
-            self.id = (await triggers.create(connection, self.caller, self.project, new)).id
-
-    def worker(self, queue_limit: int = 1000, max_failures: int = 3) -> DueTriggers:
-        limit, kinds = QueueLimit(queue_limit), installed_trigger_kinds()
-        return DueTriggers(self.database, kinds, max_failures=max_failures, queue_limit=limit, resources=self.resources)
-
-    async def poll(self, due: DueTriggers | None = None, document: bytes | None = None) -> list[str]:
-        """Poll at the next planned time, and return the keys of what has fired or failed by it."""
-        self.peer.document = self.peer.document if document is None else document
-        due = due or self.worker()
-        row = await self.row()
-        self.now = max(self.now, row["next_fire_at"] or self.now)
-        ready = asyncio.Event()
-        due.when_ready(ready.set)
-        fired = (await due.fire_batch(self.now)).fired
-        while due._preparations.left_out().triggers:
-            await asyncio.wait_for(ready.wait(), 60)
-            ready.clear()
-            fired += (await due.fire_ready(self.now)).fired
-        return [f"{one.event.status} {one.event.dedupe_key}" for one in fired]
-
-    async def row(self) -> Any:
-        return (await rows(self.database, "SELECT * FROM triggers WHERE id = $1", self.id))[0]
-
-    async def payloads(self) -> list[Any]:
-        found = await rows(self.database, "SELECT payload FROM trigger_events WHERE status = 'FIRED' ORDER BY id")
-        return [row["payload"] for row in found]
-
-
-@pytest.fixture
-async def source(database: Database, caller: Caller, project: str, peer: Peer, tmp_path: Path) -> Source:
-    secrets = await open_secrets(database, KeySource.of(Settings(data_dir=tmp_path)))
-    async with database.begin() as connection:
-        await store.put(connection, caller, secrets.keys.keyring(), project, "token", "the token of the source")
-    http = GuardedHttp(Allowed.parse("127.0.0.1"))
-    return Source(database, caller, project, peer, {"http": http, "secrets": secrets})
-
-
-async def test_each_new_item_fires_once_oldest_first(source: Source) -> None:
+async def test_each_new_item_fires_once_oldest_first(source: PolledSource) -> None:
     await source.create(bearer="token")
     assert await source.poll(document=numbered(1, 2)) == ["FIRED item:1", "FIRED item:2"]
     assert await source.poll() == []
@@ -109,7 +45,7 @@ async def test_each_new_item_fires_once_oldest_first(source: Source) -> None:
     assert (await source.row())["next_fire_at"] == source.now + timedelta(seconds=60)
 
 
-async def test_the_first_poll_may_be_silent_and_a_batch_is_one_run(source: Source) -> None:
+async def test_the_first_poll_may_be_silent_and_a_batch_is_one_run(source: PolledSource) -> None:
     await source.create(firstPoll="silent", runPer="batch")
     assert await source.poll(document=numbered(1, 2)) == []
     [fired] = await source.poll(document=numbered(1, 2, 3, 4))
@@ -118,7 +54,7 @@ async def test_the_first_poll_may_be_silent_and_a_batch_is_one_run(source: Sourc
     assert (payload["keys"], payload["polledAt"]) == (["3", "4"], "2030-01-01T12:01:00Z")
 
 
-async def test_more_items_than_the_limit_fire_by_later_polls(source: Source) -> None:
+async def test_more_items_than_the_limit_fire_by_later_polls(source: PolledSource) -> None:
     await source.create(maxItems=2, items="body.data", key="{{ item.n }}", cursor="{{ items[-1].n }}")
     url = source.peer.url + "/list?since={{ cursor or 0 }}"
     await source.database.pool.execute(
@@ -141,7 +77,7 @@ async def test_more_items_than_the_limit_fire_by_later_polls(source: Source) -> 
         ("text/plain", ATOM, {"id": "a1", "author": "Ann", "link": "https://e.com/a1", "categories": ["x"]}),
     ],
 )
-async def test_feeds(source: Source, media: str, document: bytes, first: dict[str, JSON]) -> None:
+async def test_feeds(source: PolledSource, media: str, document: bytes, first: dict[str, JSON]) -> None:
     source.peer.media = media
     await source.create()
     await source.poll(document=document)
@@ -175,7 +111,7 @@ CHANGED: dict[bytes, str] = {
 """Documents of a source that has changed its shape, and the error; empty if they are a list still."""
 
 
-async def test_a_source_that_changes_its_shape_fails_and_continues_where_it_was(source: Source) -> None:
+async def test_a_source_that_changes_its_shape_fails_and_continues_where_it_was(source: PolledSource) -> None:
     source.peer.media = "text/plain"
     await source.create()
     await source.poll(document=numbered(1))
@@ -190,7 +126,7 @@ async def test_a_source_that_changes_its_shape_fails_and_continues_where_it_was(
     assert await source.poll(due, numbered(1, 2)) == ["FIRED item:2"]
 
 
-async def test_failures_back_off_and_disable_the_trigger(source: Source) -> None:
+async def test_failures_back_off_and_disable_the_trigger(source: PolledSource) -> None:
     await source.create(url=source.peer.url + "/status?code=503")
     for failures, pause in ((1, 1), (2, 2)):
         assert len(await source.poll()) == 1
@@ -213,13 +149,13 @@ async def test_failures_back_off_and_disable_the_trigger(source: Source) -> None
         ("{{ cursor.a.b }}", "`url` of the trigger cannot be rendered"),
     ],
 )
-async def test_sources_that_cannot_be_read(source: Source, url: str, error: str) -> None:
+async def test_sources_that_cannot_be_read(source: PolledSource, url: str, error: str) -> None:
     await source.create(url=url.replace("PEER", source.peer.url))
     await source.poll()
     assert error in (await source.row())["last_error"]
 
 
-async def test_items_wait_for_a_published_version_and_for_room_in_the_queue(source: Source) -> None:
+async def test_items_wait_for_a_published_version_and_for_room_in_the_queue(source: PolledSource) -> None:
     await source.create(publish=False)
     [failed] = await source.poll(document=numbered(1, 2))
     assert failed.startswith("FAILED poll:") and (await source.row())["state"] is None
@@ -232,7 +168,7 @@ async def test_items_wait_for_a_published_version_and_for_room_in_the_queue(sour
     assert await source.poll() == ["FIRED item:1", "FIRED item:2"]
 
 
-async def test_two_workers_and_a_lost_one_ask_and_fire_once(source: Source) -> None:
+async def test_two_workers_and_a_lost_one_ask_and_fire_once(source: PolledSource) -> None:
     await source.create()
     source.peer.document = numbered(1)
     first, second = source.worker(), source.worker()

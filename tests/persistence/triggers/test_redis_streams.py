@@ -1,0 +1,118 @@
+"""Triggers that read a stream of Redis: each entry fires once, whatever Redis and the workers lose."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.persistence.triggers.polled_source import PolledSource
+from tests.persistence.triggers.stored_triggers import events_of
+
+CONFIG: dict[str, Any] = {"stream": "orders", "group": "g", "start": "all", "maxItems": 3, "claimIdleS": 1}
+
+
+async def add(redis: Redis, *ids: int) -> None:
+    for id in ids:
+        await redis.xadd("orders", {"n": str(id)}, id=f"{id}-1")
+
+
+async def pending(redis: Redis) -> int:
+    return int((await redis.xpending("orders", "g"))["pending"])
+
+
+def fired(*ids: int) -> list[str]:
+    return [f"FIRED entry:{id}-1" for id in ids]
+
+
+async def test_entries_fire_once_and_are_acknowledged_afterwards(
+    source: PolledSource, redis: Redis, stream_url: str
+) -> None:
+    await source.create("redis_stream", url=stream_url, **CONFIG)
+    due = source.worker()
+    assert await source.poll(due) == []
+    await add(redis, 1, 2, 3, 4)
+    await redis.xadd("orders", {b"raw": b"\xff", b"text": "é"}, id="5-1")
+    before = source.now
+    assert await source.poll(due) == fired(1, 2, 3)
+    assert (await source.row())["next_fire_at"] == source.now > before  # More follows at once.
+    assert await source.poll(due) == fired(4, 5)
+    assert await source.poll(due) == [] and await pending(redis) == 0
+    payloads = await source.payloads()
+    assert (payloads[0]["fields"], payloads[0]["stream"]) == ({"n": "1"}, "orders")
+    assert payloads[4]["fields"] == {"raw": {"base64": "/w=="}, "text": "é"}
+    assert (await source.row())["state"] == {"lastId": "5-1"}
+
+
+async def test_what_a_lost_worker_has_read_is_read_again(source: PolledSource, redis: Redis, stream_url: str) -> None:
+    await source.create("redis_stream", url=stream_url, **CONFIG)
+    await add(redis, 1, 2)
+    await redis.xgroup_create("orders", "g", "0")
+    # Read before the transaction, by the consumer of this trigger; and by another one that never comes back.
+    await redis.xreadgroup("g", source.id, {"orders": ">"}, count=1)
+    await redis.xreadgroup("g", "another", {"orders": ">"}, count=1)
+    await redis.execute_command("XCLAIM", "orders", "g", "another", "0", "2-1", "IDLE", "5000")
+    await add(redis, 3)
+    due = source.worker()
+    assert await source.poll(due) == fired(1, 2, 3)
+    # The worker has died after the transaction, before it acknowledged: no second run.
+    await redis.xgroup_setid("orders", "g", "2-1")
+    assert await source.poll(due) == ["DUPLICATE entry:3-1"]
+    assert await source.poll(due) == [] and await pending(redis) == 0
+
+
+async def test_a_group_that_is_lost_continues_behind_the_last_accepted_entry(
+    source: PolledSource, redis: Redis, stream_url: str
+) -> None:
+    await source.create("redis_stream", url=stream_url, **CONFIG | {"start": "new"})
+    await add(redis, 1)
+    due = source.worker()
+    assert await source.poll(due) == []
+    await add(redis, 2)
+    assert await source.poll(due) == fired(2)
+    await add(redis, 3)
+    await redis.xgroup_destroy("orders", "g")
+    assert await source.poll(due) == fired(3)
+    await redis.delete("orders")
+    assert await source.poll(due) == []
+    await add(redis, 4)
+    assert await source.poll(due) == fired(4)
+    await redis.delete("orders")  # Another stream, whose ids begin anew.
+    await add(redis, 1)
+    assert await source.poll(due) == fired(1)
+
+
+async def test_an_entry_that_was_deleted_and_one_that_cannot_run_hold_nothing_up(
+    source: PolledSource, redis: Redis, stream_url: str
+) -> None:
+    await source.create("redis_stream", url=stream_url, inputs={"n": "{{ event.fields.n.a.b }}"}, **CONFIG)
+    await redis.xgroup_create("orders", "g", "0", mkstream=True)
+    await add(redis, 1, 2)
+    await redis.xreadgroup("g", source.id, {"orders": ">"}, count=1)
+    await redis.xdel("orders", "1-1")
+    due = source.worker()
+    assert await source.poll(due) == ["FAILED entry:2-1"]
+    assert "`inputs` of the trigger cannot be rendered" in (await source.row())["last_error"]
+    assert await source.poll(due) == [] and await pending(redis) == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "error"),
+    [
+        ({"url": "redis://127.0.0.1:1"}, "the Redis server cannot be reached"),
+        ({"url": "redis://10.0.0.1:6379"}, "10.0.0.1 is not on the public internet"),
+        ({"url": "redis://127.0.0.1:port"}, "the address of the Redis server is not valid"),
+        ({"secret": "token"}, "the address of the Redis server is not valid"),
+        ({"secret": "unknown"}, "there is no secret 'unknown'"),
+        ({"stream": "text"}, "the key 'text' is no stream"),
+    ],
+)
+async def test_a_server_that_cannot_be_used_is_a_failure(
+    source: PolledSource, redis: Redis, stream_url: str, config: dict[str, Any], error: str
+) -> None:
+    await redis.set("text", "t")
+    chosen = {"url": stream_url} if "stream" in config else {}
+    await source.create("redis_stream", **CONFIG | chosen | config)
+    await source.poll()
+    row = await source.row()
+    assert error in row["last_error"] and row["failures"] == 1
+    assert [status for _, status, _ in await events_of(source.database, source.id)] == ["FAILED"]
