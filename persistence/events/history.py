@@ -106,6 +106,8 @@ class EventsQuery:
     types: tuple[EventType, ...] | None = None
     node_id: str | None = None
     min_level: LogLevel | None = None
+    search: str | None = None
+    """A text in the message or the fields of a log event, in upper or lower case."""
 
 
 async def event_pages(
@@ -133,6 +135,9 @@ def _select_events(caller: Caller, events_query: EventsQuery, run_ids: Sequence[
         query = query.where(events.c.node_id == events_query.node_id)
     if events_query.min_level is not None:
         query = query.where(_at_least(events_query.min_level))
+    if events_query.search is not None:
+        text = events.c.body["message"].as_string() + "\n" + events.c.body["fields"].as_string()
+        query = query.where(text.icontains(events_query.search, autoescape=True))
     if events_query.window.after is not None:
         query = query.where(events.c.seq > events_query.window.after)
     if events_query.window.before is not None:

@@ -193,9 +193,10 @@ class RunType(Node):
         before: int | None = None,
         node_id: strawberry.ID | None = None,
         min_level: LogLevel | None = None,
+        search: str | None = None,
     ) -> EventViews:
         window = Window(first, after, last, before)
-        query = EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level)
+        query = EventsQuery(run.id, window, (EventType.LOG,), node_id, min_level, search or None)
         return await event_pages.logs(info.context, run, query)
 
     @strawberry.field(
@@ -230,8 +231,9 @@ class RunType(Node):
         before: str | None = None,
         node_id: strawberry.ID | None = None,
         min_level: LogLevel | None = None,
+        search: str | None = None,
     ) -> Page[EventView]:
-        query = EventsQuery(run.id, types=(EventType.LOG,), node_id=node_id, min_level=min_level)
+        query = EventsQuery(run.id, types=(EventType.LOG,), node_id=node_id, min_level=min_level, search=search or None)
         return await event_pages.log_connection(info.context, run, PageArguments(first, after, last, before), query)
 
     @strawberry.field(graphql_type=Connection[CheckpointType])

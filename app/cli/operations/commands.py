@@ -122,6 +122,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines until the run ends.")] = False,
     node: Annotated[str | None, typer.Option(help="Only lines of the node with this id.")] = None,
     level: Annotated[LogLevel, typer.Option(help="Only lines of at least this level.")] = LogLevel.DEBUG,
+    search: Annotated[str | None, typer.Option(help="Only lines with this text in the message or the fields.")] = None,
     json: Json = False,
     url: Url = None,
     token: Token = None,
@@ -132,7 +133,7 @@ def logs(
     from app.cli.operations.logs import LogPrinter
 
     async def act(client: ApiClient) -> None:
-        printer = LogPrinter(client, id, node, level, is_json=json)
+        printer = LogPrinter(client, id, node, level, search, is_json=json)
         await (printer.follow() if follow else printer.print_stored())
 
     run_against_server(act, url, token)

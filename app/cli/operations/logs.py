@@ -14,9 +14,10 @@ from treadle.client import LogRecordedData
 
 PAGE = 1000
 _LOG = "seq at nodeId level message fields"
-_PAGE = f"""query ($id: ID!, $after: Int, $node: ID, $level: LogLevel) {{
+_PAGE = f"""query ($id: ID!, $after: Int, $node: ID, $level: LogLevel, $search: String) {{
   run(id: $id) {{ status lastSeq historyExpiredAt
-    logs(first: {PAGE}, after: $after, nodeId: $node, minLevel: $level) {{ nodes {{ {_LOG} }} lastSeq hasMore }} }} }}"""
+    logs(first: {PAGE}, after: $after, nodeId: $node, minLevel: $level, search: $search) {{
+      nodes {{ {_LOG} }} lastSeq hasMore }} }} }}"""
 
 
 class LogPrinter:
@@ -27,17 +28,29 @@ class LogPrinter:
         run_id: The run.
         node: Only lines of this node; None for all.
         level: Only lines of at least this level.
+        search: Only lines with this text in the message or the fields; None for all.
         is_json: Whether to print each line as JSON.
     """
 
-    def __init__(self, client: ApiClient, run_id: str, node: str | None, level: LogLevel, *, is_json: bool) -> None:
+    def __init__(
+        self,
+        client: ApiClient,
+        run_id: str,
+        node: str | None,
+        level: LogLevel,
+        search: str | None = None,
+        *,
+        is_json: bool,
+    ) -> None:
         self._client, self._run_id, self._node, self._level, self._is_json = client, run_id, node, level, is_json
+        self._search = search
         self._after = 0
 
     async def print_stored(self) -> str:
         """Print what is stored, and return the status of the run. Raises RunRefused."""
         while True:
-            arguments = {"id": self._run_id, "after": self._after, "node": self._node, "level": self._level.value}
+            arguments: dict[str, Any] = {"id": self._run_id, "after": self._after, "node": self._node}
+            arguments |= {"level": self._level.value, "search": self._search}
             run = (await self._client.execute(_PAGE, **arguments))["run"]
             if run is None:
                 raise RunRefused(f"there is no run with the id {self._run_id!r}, or you may not see it")
@@ -69,7 +82,9 @@ class LogPrinter:
     def _passes(self, line: dict[str, Any]) -> bool:
         levels = list(LogLevel)
         is_high = levels.index(LogLevel(line["level"])) >= levels.index(self._level)
-        return is_high and self._node in (None, line["nodeId"])
+        text = f"{line['message']}\n{json.dumps(line['fields'], ensure_ascii=False, separators=(',', ':'))}"
+        is_found = self._search is None or self._search.lower() in text.lower()
+        return is_high and is_found and self._node in (None, line["nodeId"])
 
 
 def _line(update: LogRecordedData) -> dict[str, Any]:

@@ -104,6 +104,17 @@ async def test_logs_are_filtered_by_level(database: Database, caller: Caller, he
     assert [event.seq for event in page.events] == [5, 6]
 
 
+async def test_logs_are_found_by_a_text_in_message_or_fields(database: Database, caller: Caller, held: HeldRun) -> None:
+    lines = [("Sent 100% of it", {}), ("sent 100 of it", {"order": "A_17"}), ("other", {"order": "AB17", "n": 5})]
+    await held.record(*(LogRecorded(LogLevel.INFO, message, None, fields) for message, fields in lines))
+    expected = {"100%": [3], "SENT": [3, 4], "a_17": [4], '"n":5': [5], "order": [4, 5], "nowhere": []}
+    async with database.connect() as connection:
+        for search, found in expected.items():
+            query = EventsQuery(held.run_id, types=(EventType.LOG,), search=search)
+            page = (await history.event_pages(connection, caller, [query]))[query]
+            assert [event.seq for event in page.events] == found, search
+
+
 async def test_runs_are_listed_newest_first_and_filtered(database: Database, caller: Caller, project: str) -> None:
     created = [(await accept_run(database, caller, project, start=bool(n % 2))).run for n in range(5)]
     newest = [run.id for run in reversed(created)]
