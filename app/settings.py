@@ -288,6 +288,13 @@ class Settings(BaseSettings):
         description="Time after its end at which a run itself is deleted. Set it if runs must not be kept, or if lists "
         "grow too large.",
     )
+    kept_events_days: float = Field(
+        7,
+        gt=0,
+        le=3650,
+        description="Time for which an event for a key is kept if no run waits for it. It applies to events that come from now "
+        "on. Increase it if events come long before the runs that wait for them.",
+    )
     trigger_max_failures: int = Field(
         20,
         ge=1,
@@ -418,10 +425,11 @@ class Settings(BaseSettings):
         return items(self.allowed_hosts)
 
     @property
-    def deadlines(self) -> tuple[timedelta, timedelta, timedelta | None]:
-        """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle."""
+    def deadlines(self) -> tuple[timedelta, timedelta, timedelta | None, timedelta]:
+        """Fields of `persistence.db.deadlines.Deadlines`, in order: pausing, cancelling, idle, kept_events."""
         idle = None if self.rest_days is None else timedelta(days=self.rest_days)
-        return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), idle
+        kept_events = timedelta(days=self.kept_events_days)
+        return timedelta(seconds=self.pausing_s), timedelta(seconds=self.cancelling_s), idle, kept_events
 
     @model_validator(mode="after")
     def _check_host(self) -> "Settings":

@@ -83,6 +83,17 @@ QUEUE_DEPTH = Gauge("treadle_queue_depth", "QUEUED runs in the whole database. S
 QUEUE_OLDEST_SECONDS = Gauge(
     "treadle_queue_oldest_seconds", "Age of the run that is QUEUED for longest. Servers only.", registry=REGISTRY
 )
+TRIGGER_LAG_SECONDS = Gauge(
+    "treadle_trigger_lag_seconds",
+    "Time for which the first of the due triggers has been due. Servers only.",
+    registry=REGISTRY,
+)
+KEPT_EVENTS = Gauge(
+    "treadle_kept_events", "Events from outside that no run has waited for yet. Servers only.", registry=REGISTRY
+)
+DELIVERIES_PENDING = Gauge(
+    "treadle_deliveries_pending", "Messages to endpoints that are not delivered yet. Servers only.", registry=REGISTRY
+)
 
 # Workers.
 WORKERS_LIVE = Gauge("treadle_workers_live", "Workers that are alive. Servers only.", registry=REGISTRY)

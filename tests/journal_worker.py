@@ -30,7 +30,12 @@ SPEC = {
     "edges": [{"id": "e", "source": "a", "target": "b"}],
 }
 
-DEADLINES = Deadlines(pausing=timedelta(minutes=1), cancelling=timedelta(seconds=10), idle=timedelta(days=30))
+DEADLINES = Deadlines(
+    pausing=timedelta(minutes=1),
+    cancelling=timedelta(seconds=10),
+    idle=timedelta(days=30),
+    kept_events=timedelta(days=7),
+)
 
 
 async def accept_run(

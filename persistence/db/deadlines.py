@@ -1,4 +1,4 @@
-"""Time limits of the run statuses that must not last; docs/state_machine.md has what follows.
+"""Time limits of the run statuses that must not last, and of kept events; docs/state_machine.md has what follows.
 
 `Deadlines` is made once a process from its settings and kept in its `Database`: servers write the
 deadlines into the rows of runs, workers act on them. It has no default values, so no caller can
@@ -22,3 +22,5 @@ class Deadlines:
     """After this time in CANCELLING the worker process that still holds the run is killed."""
     idle: timedelta | None
     """After this time in PAUSED or WAITING the run is cancelled; None: never."""
+    kept_events: timedelta
+    """After this time an event for a key that no run has waited for expires."""

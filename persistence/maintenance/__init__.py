@@ -1,6 +1,7 @@
 """Background maintenance of runs in Postgres, done by every worker at once.
 
 Modules:
+    backlog: Due triggers, kept events and pending deliveries, for metrics.
     partitioning: Creates partitions of histories ahead, and drops the expired ones.
     presence: Which worker processes are alive, by advisory locks.
     queue_facts: What QUEUED runs wait for.

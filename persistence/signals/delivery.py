@@ -7,6 +7,7 @@ finds the event (`matching`), whichever comes first.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select, text, update
@@ -53,7 +54,9 @@ async def find_waits(connection: AsyncConnection, new: NewSignal) -> list[tuple[
     return [(row["id"], row["schema"]) for row in found.mappings()]
 
 
-async def send(connection: AsyncConnection, caller: Caller, new: NewSignal, problems: Problems) -> Sent:
+async def send(
+    connection: AsyncConnection, caller: Caller, new: NewSignal, problems: Problems, *, keep: timedelta
+) -> Sent:
     """Store an event, and end the oldest wait for it in its run, or in each run with its key.
 
     Args:
@@ -61,6 +64,7 @@ async def send(connection: AsyncConnection, caller: Caller, new: NewSignal, prob
         caller: The sender.
         new: The event.
         problems: The violations of the schema of each wait that `find_waits` has found.
+        keep: How long an event for a key is kept if no run waits for it.
 
     Raises:
         NotChecked: There is another wait. Roll back, and begin anew with `find_waits`.
@@ -71,7 +75,7 @@ async def send(connection: AsyncConnection, caller: Caller, new: NewSignal, prob
     """
     if new.workflow_id is not None:
         await lock_key(connection, new.workflow_id, new.key, new.name)
-    stored, is_new = await rows.store(connection, caller, new, SignalStatus.KEPT)
+    stored, is_new = await rows.store(connection, caller, new, SignalStatus.KEPT, keep=keep)
     if not is_new:
         return Sent(stored, await rows.waiting_run_ids(connection, stored.id))
     locked = await _lock_runs(connection, new)

@@ -18,7 +18,6 @@ from persistence.db.tables import signals as table
 from persistence.db.tables import waits
 from persistence.problems import Conflict
 
-KEEP_EVENTS = timedelta(days=7)
 """How long an event for a workflow and a key waits for a run."""
 MAX_REFUSALS = 100
 """Refused events that are recorded for a run. A flood of them fills no disk."""
@@ -69,19 +68,25 @@ def signal_of(row: Mapping[Any, Any]) -> SentSignal:
 
 
 async def store(
-    connection: AsyncConnection, caller: Caller, new: NewSignal, status: SignalStatus, error: str | None = None
+    connection: AsyncConnection,
+    caller: Caller,
+    new: NewSignal,
+    status: SignalStatus,
+    error: str | None = None,
+    *,
+    keep: timedelta | None = None,
 ) -> tuple[SentSignal, bool]:
     """Insert an event, and return it with True. A repeat returns the event of the first call with False.
 
-    A simultaneous repeat waits for the commit of the first call.
+    An event for a key expires after `keep`. A simultaneous repeat waits for the commit of the first call.
 
     Raises:
         Conflict: The idempotency key was used with other arguments.
     """
     values: dict[str, Any] = {name: getattr(new, name) for name in NewSignal.__slots__}
     values |= {"id": new_id(Prefix.SIGNAL), "sent_by": caller.subject, "status": status, "error": error}
-    if new.workflow_id is not None:
-        values["expires_at"] = func.now() + literal(KEEP_EVENTS, Interval)
+    if new.workflow_id is not None and keep is not None:
+        values["expires_at"] = func.now() + literal(keep, Interval)
     keys = (table.c.project_id, table.c.idempotency_key)
     statement = upsert(table).values(values)
     statement = statement.on_conflict_do_nothing(index_elements=keys, index_where=table.c.idempotency_key.is_not(None))

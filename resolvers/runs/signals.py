@@ -146,7 +146,9 @@ async def _send(context: Context, new: NewSignal) -> Sent:
 
 async def _commit(context: Context, new: NewSignal, problems: delivery.Problems) -> Sent:
     async with context.database.begin() as connection:
-        sent = await delivery.send(connection, context.caller, new, problems)
+        sent = await delivery.send(
+            connection, context.caller, new, problems, keep=context.database.deadlines.kept_events
+        )
     results = list(sent.results)
     if sent.signal.status is SignalStatus.KEPT and sent.run_ids:
         results += await matching.match_waits(context.database, sent.run_ids)

@@ -30,6 +30,20 @@ from worker.metrics import MetricsPortTaken, serving_metrics
 
 FOLDER = ROOT / "deploy" / "grafana"
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text("utf-8")
+WAITING = """
+WITH w AS (INSERT INTO workflows (id, project_id, name) VALUES ('wf_w', $1, 'w')),
+t AS (INSERT INTO triggers (id, project_id, workflow_id, kind, name, config, inputs, enabled, created_by, scopes, next_fire_at)
+    SELECT 'trg_' || n, $1, 'wf_w', 'schedule', 't', '{}', '{}', n < 3, 'me', '{}', now() - make_interval(mins => n)
+    FROM generate_series(0, 3) n WHERE n <> 2),
+s AS (INSERT INTO signals (id, project_id, workflow_id, key, name, payload, status, sent_by, arguments_hash)
+    SELECT 'sig_' || n, $1, 'wf_w', 'k', 'n', '{}', CASE WHEN n < 2 THEN 'KEPT' ELSE 'EXPIRED' END, 'me', 'h'
+    FROM generate_series(0, 3) n),
+e AS (INSERT INTO endpoints (id, project_id, url, description, events, workflow_ids, tags, secret, enabled, created_by)
+    VALUES ('ep_e', $1, 'https://e', '', '{}', '{}', '{}', 's', true, 'me'))
+INSERT INTO deliveries (id, project_id, endpoint_id, event, subject_id, payload, status)
+SELECT 'dlv_' || n, $1, 'ep_e', 'RUN_FAILED', 'run_x', '{}', CASE WHEN n = 0 THEN 'PENDING' ELSE 'DELIVERED' END
+FROM generate_series(0, 2) n
+"""
 IDS = ("run", "workflow", "version", "project", "node", "trigger", "request", "worker_id", "caller")
 
 
@@ -119,6 +133,7 @@ async def test_a_server_shows_runs_queue_workers_and_operations(
         await wait_until(lambda: not runner.tasks)
     await accept_run(database, caller, project)
     await database.pool.execute("UPDATE runs SET queued_at = now() - interval '90 s' WHERE status = 'QUEUED'")
+    await database.pool.execute(WAITING, project)
     await client.post("/graphql", json={"query": "{ viewer { subject } }"})
     shown = samples((await client.get("/metrics")).text)
     assert finished(shown) == finished(before) + 1
@@ -126,6 +141,8 @@ async def test_a_server_shows_runs_queue_workers_and_operations(
     assert 90 <= shown["treadle_queue_oldest_seconds", ()] < 120
     assert shown["treadle_runs_active", (("status", "QUEUED"),)] == 1
     assert shown["treadle_workers_live", ()] == 0
+    assert 60 <= shown["treadle_trigger_lag_seconds", ()] < 90
+    assert (shown["treadle_kept_events", ()], shown["treadle_deliveries_pending", ()]) == (2, 1)
     operation = (("field", "viewer"), ("outcome", "ok"), ("type", "query"))
     assert shown["treadle_graphql_operations_total", operation] >= 1
     assert shown["treadle_journal_commit_seconds_count", ()] > before.get(

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 import persistence.signals
 from app.settings import Settings
 from engine.triggers.webhook import WebhookMessage
+from persistence.db.deadlines import Deadlines
 from persistence.maintenance.retention import prune_signals
 from persistence.maintenance.timers import wake_due
 from persistence.secrets.key_source import KeySource
@@ -346,3 +347,16 @@ async def test_arguments_that_name_no_target_are_refused(context: Context) -> No
         assert [one["field"] for one in error["errors"]] == [field]
     missing = await mutate(context, "sendEvent", SENT, name="x", runId="run_01h45ytscbebyvny4gc8cr8ma2")
     assert missing["errors"][0]["code"] == "NOT_FOUND"
+
+
+async def test_an_event_for_a_key_is_kept_for_the_time_of_the_setting(context: Context) -> None:
+    database = context.database
+    database.deadlines = Deadlines(*Settings(kept_events_days=0.5).deadlines)
+    workflow_id = await new_workflow(context, waiting())
+    sent = await mutate(context, "sendEvent", SENT, workflowId=workflow_id, key="k", name="paid", payload={"n": 1})
+    assert (sent["kept"], sent["signal"]["status"]) == (True, "KEPT")
+    assert await prune_signals(database.pool, None) == 0
+    kept = await database.pool.fetchval("SELECT extract(epoch FROM expires_at - created_at) FROM signals")
+    assert float(kept) == pytest.approx(0.5 * 86400)
+    await database.pool.execute("UPDATE signals SET expires_at = now() - interval '1 s'")
+    assert await prune_signals(database.pool, None) == 1
