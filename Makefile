@@ -51,6 +51,7 @@ check: setup check-subjects check-deploy ## Check style, types, import layers, d
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry . --no-ansi
 	@$(BIN)/treadle schema | diff -u schema/schema.graphql - || (echo "the GraphQL schema has changed: check the difference, then run make schema"; exit 1)
+	@$(BIN)/python -m tests.contract.check
 
 check-subjects: setup ## Check that commit subjects read `area: Imperative summary`, at most 72 characters
 # A shallow clone may lack the first commit. Then it contains only later commits, and all are checked.
