@@ -13,6 +13,7 @@ Modules:
     lexer: Finds expressions, statements and tokens in a text.
     lowering: Makes the source for minijinja: checked comparisons, and paths before `default`.
     messages: Own sentences for the messages of minijinja.
+    names: The filters, tests, functions and statements that there are.
     ordering: Orders values of one type: comparisons, filters and tests.
     parser: Finds the operands of an expression, and writes it as the source for minijinja.
     secret_results: Collects the results of expressions that name secrets.

@@ -6,7 +6,7 @@ text. Results are cached by text. Nothing is evaluated here.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -20,18 +20,35 @@ from engine.expressions.lexer import (
     as_expression,
     count_tokens,
     has_code,
+    position,
     segments,
     statement_word,
     token_start,
     token_texts,
+    value_before_braces,
     without_slices,
 )
+from engine.expressions.messages import no_filter, no_function, no_test
+from engine.expressions.names import (
+    FILTERS,
+    FILTERS_BY_NAME,
+    FUNCTIONS,
+    TESTS,
+    TESTS_BY_NAME,
+    UNAVAILABLE_STATEMENTS,
+)
 
+Problem = tuple[str, int | None, int | None]
+"""A message with line and column, both from 1."""
+NO_OPERATOR = (
+    "there is a value directly before `{{`: an expression needs an operator there, such as `~` between two texts. "
+    "A text with `{{ … }}` in it is a template"
+)
 NODES, SECRETS = "nodes", "secrets"
 ITEM, INDEX = "item", "index"
 MAP_NAMES = frozenset({ITEM, INDEX})
 """The names that exist inside a `map` node only."""
-BUILT_IN = frozenset({"range", "dict", "loop"})
+BUILT_IN = FUNCTIONS | {"loop"}
 """The names that minijinja defines."""
 MAX_PIECE = 4_000
 """Tokens of one piece of code, which is an expression or a statement. The parser of minijinja uses
@@ -66,15 +83,13 @@ class TemplateCode:
         uses: The names that the text does not define itself.
         secrets: The x of `secrets.x`. An empty name means another use of `secrets`.
         filters: The filters.
-        tests: The tests, such as the x of `a is x` and of `a is not x`.
-        statements: The first words of the statements, such as `for`.
+        problems: Messages about filters, tests, functions and statements that do not exist.
     """
 
     uses: tuple[NameUse, ...] = ()
     secrets: tuple[NameUse, ...] = ()
     filters: tuple[NameUse, ...] = ()
-    statements: tuple[NameUse, ...] = ()
-    tests: tuple[NameUse, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
 
 class _Name(NamedTuple):
@@ -89,11 +104,15 @@ class _Name(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """The names, filters and tests of one piece of code, independent of its place in a text."""
+    """The names, filters, tests and calls of one piece of code, independent of its place in a text.
+
+    `functions` are the names that are called, and the functions that are not called.
+    """
 
     names: tuple[_Name, ...]
     filters: tuple[_Name, ...]
     tests: tuple[_Name, ...]
+    functions: tuple[_Name, ...]
 
 
 NO_CODE = TemplateCode()
@@ -155,7 +174,9 @@ def _analyze(text: str, expression: bool) -> TemplateCode:
     if expression:
         _check_size(text)
         source = as_expression(text)
-        return _code(source, [(0, source)], (), _undeclared(source, [(0, source)], "{{%s\n}}"))
+        found = _code(source, [(0, source)], (), _undeclared(source, [(0, source)], "{{%s\n}}"))
+        at = value_before_braces(text)
+        return found if at is None else replace(found, problems=((NO_OPERATOR, *position(text, at)), *found.problems))
     codes: list[tuple[int, str]] = []
     statements: dict[str, int] = {}
     elifs = 0
@@ -211,7 +232,7 @@ def _code(
     uses: dict[tuple[str, bool], NameUse] = {}
     secrets: dict[str, NameUse] = {}
     filters: dict[str, NameUse] = {}
-    tests: dict[str, NameUse] = {}
+    problems: dict[str, Problem] = {}
     # A template may repeat the same code many times. Only its first occurrence is analyzed.
     for code, at in (
         {code: at for at, code in reversed(codes)}.items() if len(codes) > 1 else ((c, a) for a, c in codes)
@@ -224,18 +245,36 @@ def _code(
                 uses[key] = NameUse(*key, *lines.position(at + token_start(code, index)))
             if name == SECRETS and name in outer_names and (member or "") not in secrets:
                 secrets[member or ""] = NameUse(member or "", False, *lines.position(at + token_start(code, index)))
-        for found, of_kind in ((filters, piece.filters), (tests, piece.tests)):
-            for name, _, index in of_kind:
-                if name not in found:
-                    found[name] = NameUse(name, False, *lines.position(at + token_start(code, index)))
+        for name, _, index in piece.filters:
+            if name not in filters:
+                filters[name] = NameUse(name, False, *lines.position(at + token_start(code, index)))
+        for message, index in _problems(piece, undeclared):
+            if message not in problems:
+                problems[message] = (message, *lines.position(at + token_start(code, index)))
     if len(uses) < len(outer_names):
         _add_without_place(uses, outer_names, codes)
     if SECRETS in outer_names and not secrets:
         secrets[""] = NameUse("", False, 1, 1)
-    words = tuple(NameUse(word, False, *lines.position(start)) for word, start in statements)
+    unavailable = ((word, start) for word, start in statements if word in UNAVAILABLE_STATEMENTS)
+    found = [(f"`{{% {word} %}}` is not available", *lines.position(start)) for word, start in unavailable]
     return TemplateCode(
-        tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), words, tuple(tests.values())
+        tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), (*problems.values(), *found)
     )
+
+
+def _problems(piece: _Piece, undeclared: set[str]) -> Iterator[tuple[str, int]]:
+    """Find the filters, tests and functions that do not exist. Yields messages and indexes of tokens."""
+    for name, _, index in piece.filters:
+        if name not in FILTERS:
+            yield no_filter(name), index
+    for name, _, index in piece.tests:
+        if name not in TESTS:
+            yield no_test(name), index
+    for name, member, index in piece.functions:
+        if name in FUNCTIONS and name in undeclared and member is None:
+            yield f"`{name}` is a function: write `{name}(…)`", index
+        elif name not in FUNCTIONS and name in undeclared and member is not None:
+            yield no_function(name), index
 
 
 def _add_without_place(
@@ -259,16 +298,41 @@ def _piece(code: str) -> _Piece:
         for index, (before, token) in enumerate(pairwise(tokens))
         if before == "|" and token.isidentifier()
     ]
-    return _Piece(tuple(names), tuple(filters), tuple(_tests(tokens)))
+    tests = [
+        _Name(token, None, index)
+        for index, token in enumerate(tokens)
+        if token.isidentifier() and token != "not" and _is_test(tokens, index)
+    ]
+    by_name = list(_filters_and_tests_by_name(tokens))
+    functions = [
+        _Name(name.name, "" if tokens[name.token + 1 : name.token + 2] == ["("] else None, name.token)
+        for name in names
+        if not _is_test(tokens, name.token)
+    ]
+    return _Piece(
+        tuple(names),
+        (*filters, *(name for is_test, name in by_name if not is_test)),
+        (*tests, *(name for is_test, name in by_name if is_test)),
+        tuple(functions),
+    )
 
 
-def _tests(tokens: Sequence[str]) -> Iterator[_Name]:
-    """Find the tests: the names after `is` and `is not`, where `is` is an operator."""
-    for index, token in enumerate(tokens[1:], start=1):
-        if token == "is" and tokens[index - 1] not in (".", "|"):
-            place = index + 2 if tokens[index + 1 : index + 2] == ["not"] else index + 1
-            if place < len(tokens) and tokens[place].isidentifier():
-                yield _Name(tokens[place], None, place)
+def _is_test(tokens: Sequence[str], index: int) -> bool:
+    """Tell whether a token is the name of a test, as in `a is odd` and `a is not odd`."""
+    before = tokens[max(index - 2, 0) : index]
+    return (before[-1:] == ["is"] and before[:1] != ["."]) or before == ["is", "not"]
+
+
+def _filters_and_tests_by_name(tokens: Sequence[str]) -> Iterator[tuple[bool, _Name]]:
+    """Find the names in `map('upper')` and `selectattr('a', 'gt', 1)`. Yields whether each is a test."""
+    for index, (bar, token, bracket) in enumerate(zip(tokens, tokens[1:], tokens[2:], strict=False)):
+        at = {**FILTERS_BY_NAME, **TESTS_BY_NAME}.get(token)
+        if (bar, bracket) != ("|", "(") or at is None:
+            continue
+        arguments = tokens[index + 3 : index + 5 + 2 * at]
+        is_plain = len(arguments) == 2 + 2 * at and arguments[-1] in (")", ",") and (not at or arguments[1] == ",")
+        if is_plain and (quoted := _STRING.fullmatch(arguments[-2])):
+            yield token in TESTS_BY_NAME, _Name(quoted.group(2), None, index + 3 + 2 * at)
 
 
 def names_secrets(code: str) -> bool:

@@ -7,22 +7,43 @@ engine/isolation/server.py the CPU time and the memory of its process. The modul
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from itertools import islice
+from json import dumps
 from typing import Any
 
 from minijinja import Environment, TemplateError
 
 from engine.errors import NotStorable
-from engine.expressions.analysis import NODES, TemplateCode, analyze
-from engine.expressions.errors import ExpressionError, Problem, expression_error, without_values
+from engine.expressions.analysis import NO_OPERATOR, NODES, TemplateCode, analyze
+from engine.expressions.errors import ExpressionError, expression_error, without_values
 from engine.expressions.filters import EXTRA_FILTERS, TESTS
-from engine.expressions.lexer import as_expression, empty_expression, has_code, is_whole_expression, position
+from engine.expressions.lexer import (
+    Segment,
+    as_expression,
+    empty_expression,
+    has_code,
+    is_whole_expression,
+    position,
+    segments,
+    unclosed_braces,
+    value_before_braces,
+)
 from engine.expressions.lowering import Lowered, lower_expression, lower_template, unchanged
+from engine.expressions.names import REMOVED_FILTERS, REMOVED_FUNCTIONS, REMOVED_TESTS
 from engine.expressions.ordering import UNDEFINED, compare, present
 from engine.expressions.parser import COMPARE_FUNCTION, PRESENT_FILTER, TEXT_FILTER, UNDEFINED_NAME, WRITTEN_ARGUMENTS
 from engine.expressions.secret_results import FILTER, collect, collecting, is_collecting, is_one_unit, with_collection
 from engine.expressions.texts import argument, as_text, operand, written
-from engine.expressions.views import WorkLimitExceeded, charge, charge_all, to_json_text, to_plain, unwrap, view
+from engine.expressions.views import (
+    WorkLimitExceeded,
+    charge,
+    charge_all,
+    has_number,
+    to_plain,
+    unwrap,
+    view,
+    with_limit_float,
+)
 from engine.types import JSON
 from engine.values.storable import INT_MAX, check_storable
 
@@ -30,20 +51,12 @@ FUEL = 100_000
 """Instructions of one evaluation: a loop of a few ten thousand iterations."""
 MAX_TEXT = 4 * 1024 * 1024
 """Characters that one template may print."""
+MAX_SEARCHED = 20
+"""Expressions of a template among which the one that fails is searched."""
 TEXT_COST = 40
 """The cost of starting the evaluation of a text, in the unit of views.charge."""
-# fmt: off
-FILTERS = frozenset({
-    "abs", "bool", "capitalize", "chain", "count", "d", "datetime_difference", "datetime_format", "datetime_shift",
-    "default", "dictsort", "first", "float", "fromjson", "groupby", "int", "items", "join", "last", "length", "lines",
-    "list", "lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "select",
-    "selectattr", "sort", "split", "string", "sum", "title", "tojson", "trim", "unique", "upper", "urlencode", "zip",
-})
-# fmt: on
-# Filters whose result may be much larger than their input, whatever the fuel, and filters for HTML.
-_REMOVED_FILTERS = ("attr", "batch", "center", "e", "escape", "format", "indent", "pprint", "safe", "slice")
-_REMOVED_FUNCTIONS = ("debug", "namespace")
-_UNAVAILABLE_STATEMENTS = frozenset(["include", "import", "from", "extends", "block", "macro", "call"])
+
+_CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
 class _TextLimitExceeded(Exception):
@@ -70,11 +83,12 @@ def _print(value: Any) -> str:
 
 def _environment() -> Environment:
     environment = Environment(undefined_behavior="strict", fuel=FUEL, finalizer=_print, keep_trailing_newline=True)
-    for name in _REMOVED_FILTERS:
+    for name in REMOVED_FILTERS:
         environment.remove_filter(name)
-    for name in _REMOVED_FUNCTIONS:
+    for name in REMOVED_TESTS:
+        environment.remove_test(name)
+    for name in REMOVED_FUNCTIONS:
         environment.remove_global(name)
-    environment.add_filter("tojson", to_json_text)
     for name, function in EXTRA_FILTERS.items():
         environment.add_filter(name, function)
     environment.add_filter(FILTER, collect)
@@ -90,12 +104,6 @@ def _environment() -> Environment:
 
 
 _ENVIRONMENT = _environment()
-
-
-@lru_cache(maxsize=256)
-def has_test(name: str) -> bool:
-    """Return whether templates have a test of this name, such as `defined`."""
-    return bool(_ENVIRONMENT.eval_expr("name is test", name=name))
 
 
 def parse(text: str, *, expression: bool) -> TemplateCode:
@@ -114,15 +122,57 @@ def parse(text: str, *, expression: bool) -> TemplateCode:
         return analyze(text, expression=expression)
     except TemplateError as error:
         source = as_expression(text) if expression and error.range else text
-        raise _for_braces(expression_error(error, source, unchanged(source), FUEL), text) from error
+        converted = expression_error(error, source, unchanged(source), FUEL)
+        raise _with_place(_for_braces(converted, text, expression), text, expression) from error
 
 
-def _for_braces(error: ExpressionError, text: str) -> ExpressionError:
-    """Correct the message for a text with `}}`, which the parser has read as a parenthesis."""
+def _for_braces(error: ExpressionError, text: str, expression: bool) -> ExpressionError:
+    """Correct the message for a text with braces, which the parser has read as parentheses."""
+    opening = unclosed_braces(text, expression=expression)
+    if opening is not None and "end of string" not in error.message:
+        braces = text[opening : opening + 2]
+        closing = _CLOSING[braces]
+        return ExpressionError(f"`{braces}` has no end: write `{closing}` after it", *position(text, opening))
+    at = value_before_braces(text) if expression else None
+    if at is not None:
+        return ExpressionError(NO_OPERATOR, *position(text, at))
     line = text.split("\n")[error.line - 1] if error.line else ""
-    if error.message != "unexpected `)`" or line[(error.column or 1) - 1 : error.column] == ")":
+    if not error.message.startswith("unexpected `)`") or line[(error.column or 1) - 1 : error.column] == ")":
         return error
-    return ExpressionError("unexpected end of expression", error.line, error.column)
+    expected = error.message.removeprefix("unexpected `)`").replace(", expected `,`", ", expected `]`")
+    return ExpressionError(f"unexpected end of expression{expected}", error.line, error.column)
+
+
+def _with_place(
+    error: ExpressionError, text: str, expression: bool, names: dict[str, Any] | None = None
+) -> ExpressionError:
+    """Give an error without a place the start of the code that fails."""
+    if error.line and error.column:
+        return error
+    codes = [] if expression else list(islice(segments(text), MAX_SEARCHED))
+    found = _first_failing(codes, text, names)
+    start, end = (found.start, found.end) if found else (0, len(text))
+    code = text[start:end]
+    start += len(code) - len(code.lstrip(" \t\r\n({-+"))
+    return ExpressionError(error.message, *position(text, min(start, max(len(text) - 1, 0))))
+
+
+def _first_failing(codes: list[Segment], text: str, names: dict[str, Any] | None) -> Segment | None:
+    failing = (one for one in codes if _fails(text[one.start - 2 : one.outer_end], names))
+    return next(failing, codes[0] if codes else None)
+
+
+def _fails(code: str, names: dict[str, Any] | None) -> bool:
+    """Tell whether one `{{ … }}` fails by itself. One that uses a variable of its template fails too."""
+    if names is None or not code.startswith("{{"):
+        return False
+    try:
+        _ENVIRONMENT.render_str(lower_template(code).source, **names)
+    except WorkLimitExceeded:
+        raise
+    except Exception:
+        return True
+    return False
 
 
 def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
@@ -142,62 +192,70 @@ def render(value: JSON, scope: Mapping[str, Any]) -> JSON:
 def evaluate(expression: str, scope: Mapping[str, Any]) -> JSON:
     """Evaluate an expression in this process. See evaluator.evaluate."""
     code = parse(expression, expression=True)
-    names = _visible(code, scope)
+    if code.problems:
+        raise ExpressionError(*code.problems[0])
     source = as_expression(expression)
-    lowered: Lowered | None = None
     try:
-        lowered = lower_expression(source)
-        value = _ENVIRONMENT.eval_expr(lowered.source, **names)
-        if value is None:
-            # The value is null or undefined. Only printing raises an error for undefined, with the
-            # name.
-            _output.size = 0
-            _ENVIRONMENT.render_str("{{" + lowered.source + "\n}}", **names)
-        result = to_plain(value)
-        if result == INT_MAX and not _ENVIRONMENT.eval_expr(f"({lowered.source}\n) == {INT_MAX}", **names):
-            result = float(INT_MAX)  # minijinja makes INT_MAX of the float 2**63
-        if result is not unwrap(value) or not isinstance(result, dict | list):
-            # Run data was checked when it entered the run and may be large, so it is not checked
-            # again.
-            charge_all(result)
-            check_storable(result)
+        result = with_limit_float(_evaluated, source, code, scope)
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise _failure(error, source, lowered, code) from error
+        raise _with_place(_failure(error, source, lower_expression, code), expression, True) from error
     if code.secrets:
         collect(result)
     return result
 
 
-def unavailable_statements(code: TemplateCode) -> list[Problem]:
-    """Return a problem for each statement that templates may not use."""
-    return [
-        (f"`{{% {use.name} %}}` is not available", use.line, use.column)
-        for use in code.statements
-        if use.name in _UNAVAILABLE_STATEMENTS
-    ]
+def _evaluated(source: str, code: TemplateCode, scope: Mapping[str, Any]) -> JSON:
+    names, lowered = _visible(code, scope), lower_expression(source).source
+    value = _ENVIRONMENT.eval_expr(lowered, **names)
+    if value is None:
+        # The value is null or undefined. Only printing raises an error for undefined, with the name.
+        _output.size = 0
+        _ENVIRONMENT.render_str("{{" + lowered + "\n}}", **names)
+    result = to_plain(value)
+    if result is not unwrap(value) or not isinstance(result, dict | list):
+        # Run data was checked when it entered the run and may be large, so it is not checked again.
+        charge_all(result)
+        check_storable(result)
+        if has_number(result, INT_MAX):
+            result = _with_limit_floats(result, f"({lowered}\n)", names)
+    return result
+
+
+def _with_limit_floats(result: JSON, source: str, names: dict[str, Any]) -> JSON:
+    """Write the float 2**63 where minijinja has made 2**63-1 of it. It compares the two rightly."""
+    if isinstance(result, list):
+        return [_with_limit_floats(item, f"{source}[{index}]", names) for index, item in enumerate(result)]
+    if isinstance(result, dict):
+        return {key: _with_limit_floats(item, f"{source}[{dumps(key)}]", names) for key, item in result.items()}
+    if result != INT_MAX or type(result) is bool or _ENVIRONMENT.eval_expr(f"{source} == {INT_MAX}", **names):
+        return result
+    return float(INT_MAX)
 
 
 def _render_text(text: str, scope: Mapping[str, Any]) -> JSON:
     if is_whole_expression(text):
         return evaluate(text, scope)
     code = parse(text, expression=False)
-    if problems := unavailable_statements(code):
-        raise ExpressionError(*problems[0])
-    _output.size = 0
-    lowered: Lowered | None = None
+    if code.problems:
+        raise ExpressionError(*code.problems[0])
     try:
-        lowered = lower_template(text)
-        names = _visible(code, scope)
-        rendered = _ENVIRONMENT.render_str(lowered.source, **names)
-        if code.secrets and is_collecting():
-            _collect_results(text, names, rendered)
-        return rendered
+        return with_limit_float(_rendered, text, code, scope)
     except WorkLimitExceeded:
         raise
     except Exception as error:
-        raise _failure(error, text, lowered, code) from error
+        names = _visible(code, scope)
+        raise _with_place(_failure(error, text, lower_template, code), text, False, names) from error
+
+
+def _rendered(text: str, code: TemplateCode, scope: Mapping[str, Any]) -> str:
+    _output.size = 0
+    source, names = lower_template(text).source, _visible(code, scope)
+    rendered = _ENVIRONMENT.render_str(source, **names)
+    if code.secrets and is_collecting():
+        _collect_results(text, names, rendered)
+    return rendered
 
 
 def _collect_results(text: str, names: dict[str, Any], rendered: str) -> None:
@@ -212,9 +270,13 @@ def _collect_results(text: str, names: dict[str, Any], rendered: str) -> None:
         collect(rendered)
 
 
-def _failure(error: Exception, text: str, lowered: Lowered | None, code: TemplateCode) -> ExpressionError:
+def _failure(error: Exception, text: str, lower: Callable[[str], Lowered], code: TemplateCode) -> ExpressionError:
     """Convert an exception. If the text names secrets, the message contains no value."""
-    converted = expression_error(error, text, lowered or unchanged(text), FUEL)
+    try:
+        lowered = lower(text)
+    except RecursionError:
+        lowered = unchanged(text)
+    converted = expression_error(error, text, lowered, FUEL)
     return without_values(error, converted) if code.secrets and is_collecting() else converted
 
 

@@ -5,11 +5,13 @@ from itertools import accumulate
 
 from minijinja import TemplateError
 
+from engine.errors import NotStorable
+from engine.expressions import ordering
 from engine.expressions.advice import IF_MISSING, for_character, for_null, for_operator, operands, quoted
 from engine.expressions.filters import FilterError
 from engine.expressions.lexer import position
 from engine.expressions.lowering import Lowered
-from engine.expressions.messages import kind_name, own_message
+from engine.expressions.messages import kind_name, own_message, undefined_name
 from engine.expressions.ordering import OrderingError
 from engine.expressions.parser import Span
 
@@ -18,12 +20,15 @@ _KINDS_WITHOUT_VALUES = frozenset(
 )
 """Errors of minijinja whose message has names of the template and no values."""
 _SYNTAX_KINDS = frozenset(["SyntaxError", "BadEscape"])
-_MAY_GIVE_NOTHING = frozenset(["first", "last"])
+_ADVICE = {
+    "which is not a text": ": put it into quotes",
+    "beyond 64 bits": ": write it as a text, or as a rounded number such as `1e20`",
+}
+"""What to do about a result that cannot be stored, by a part of the message."""
+_MAY_GIVE_NOTHING = frozenset(["first", "last", "max", "min"])
 """Filters without a value for an empty list."""
+_NAME = re.compile(r"\s*(\w+)")
 _COMBINED = re.compile(r"tried to use (\S+) operator on unsupported types (.+?) and (.+?)(?: \(.*\))?")
-
-Problem = tuple[str, int | None, int | None]
-"""A message with line and column, both from 1."""
 
 
 class ExpressionError(Exception):
@@ -50,13 +55,23 @@ def expression_error(error: Exception, text: str, lowered: Lowered, fuel: int) -
     if isinstance(error, OrderingError):
         return _ordering_error(error, text, lowered)
     if isinstance(error, AttributeError):
-        return ExpressionError(f"there is no method `{error.name}` here")
+        return ExpressionError(
+            f"{ordering.kind(error.obj)} has no method `{error.name}`", *_method_position(error.name or "", text)
+        )
     if isinstance(error, FilterError):
-        return ExpressionError(str(error), *_filter_position(error.name, text))
+        spans = () if error.place is None else lowered.places[error.place]
+        place = position(text, spans[1].start) if len(spans) > 1 else _filter_position(error.name, text)
+        return ExpressionError(str(error), *place)
     if isinstance(error, RecursionError):
         return ExpressionError("the expression is nested too deeply")
     if isinstance(error, TypeError) and "argument" in str(error):
         return ExpressionError("a filter or a function has arguments that do not fit")
+    if isinstance(error, TypeError) and "unhashable" in str(error):
+        return ExpressionError("a key of an object must be a text, not a list or an object")
+    if isinstance(error, NotStorable):
+        return ExpressionError(
+            str(error) + next((advice for part, advice in _ADVICE.items() if part in str(error)), "")
+        )
     if not isinstance(error, TemplateError):
         return ExpressionError(str(error) or type(error).__name__)
     message = error.detail or error.message
@@ -76,16 +91,17 @@ def _undefined_message(message: str, error: TemplateError, text: str, lowered: L
     if message.startswith("`null` "):
         return "`null` is undefined: null is written `none`"
     if message.startswith("`"):
-        return message + IF_MISSING
+        return undefined_name(message.removesuffix(" is undefined")) + IF_MISSING
     span = _error_span(error, text, lowered)
-    name = quoted(text[span.start : span.end]).strip(" |") if span else ""
+    word = _NAME.match(text, span.start) if span else None
+    name = word[1] if word else ""
     return (f"`{name}` gives no value here" if name in _MAY_GIVE_NOTHING else "the value is undefined") + IF_MISSING
 
 
 def _own_message(message: str, error: TemplateError, text: str, lowered: Lowered) -> str:
     is_syntax, span = error.kind in _SYNTAX_KINDS, _error_span(error, text, lowered)
     if not is_syntax or span is None:
-        return own_message(message, is_syntax=is_syntax)
+        return own_message(message, text[span.start : span.end] if span else "", is_syntax=is_syntax)
     if message.startswith("unexpected character"):
         return for_character(text, span.start)
     advice = for_operator(text, span.start) if message.startswith("unexpected `") else ""
@@ -192,6 +208,12 @@ def _advice(error: OrderingError) -> str:
 
 def _quoted(text: str, span: Span) -> str:
     return quoted(text[span.start : span.end])
+
+
+def _method_position(name: str, source: str) -> tuple[int | None, int | None]:
+    """Return line and column of a call of a method, or None if there is more than one."""
+    offsets = [match.end() - len(name) for match in re.finditer(rf"\.\s*{re.escape(name)}(?=\s*\()", source)]
+    return position(source, offsets[0]) if len(offsets) == 1 else (None, None)
 
 
 def _filter_position(name: str, source: str) -> tuple[int | None, int | None]:

@@ -12,11 +12,11 @@ from itertools import islice
 from typing import Any
 
 from engine.expressions import environment
-from engine.expressions.analysis import NODES, TemplateCode, cost_of, references
+from engine.expressions.analysis import NODES, Problem, TemplateCode, cost_of, references
 from engine.expressions.cost import CostEstimate
-from engine.expressions.environment import FILTERS, FUEL, MAX_TEXT, parse, unavailable_statements
-from engine.expressions.errors import ExpressionError, Problem
-from engine.expressions.lexer import has_code, is_whole_expression, tokens
+from engine.expressions.environment import FUEL, MAX_TEXT, parse
+from engine.expressions.errors import ExpressionError
+from engine.expressions.lexer import has_code, is_whole_expression, value_before_braces
 from engine.expressions.secret_results import MAX_RESULTS, collecting
 from engine.expressions.views import WorkLimitExceeded, metered
 from engine.isolation import client
@@ -42,7 +42,6 @@ MAX_VALUES = 20_000
 MAX_TEXTS = 500
 """Templates in one value that are rendered in this process."""
 _TEXT_AFTER_BRACES = re.compile(r"\}\}(?:\.|\s*[\[({])")
-_OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 Evaluate = Callable[[Any, Mapping[str, Any]], JSON]
 
 
@@ -123,32 +122,13 @@ def is_expression(text: str) -> bool:
     Text directly before or after braces makes a template, as in `Dear {{ name }}`,
     `{{ name }}.png` and `{{ name }} (admin)`. It is not read as a call or a field.
     """
-    if _TEXT_AFTER_BRACES.search(text) or _has_text_before_braces(text):
+    if _TEXT_AFTER_BRACES.search(text) or value_before_braces(text) is not None:
         return False
     try:
         parse(text, expression=True)
     except ExpressionError:
         return False
     return True
-
-
-def _has_text_before_braces(text: str) -> bool:
-    """Return whether a value comes directly before `{{`, which would be a call: `Dear {{ a }}`."""
-    before = ["", ""]
-    for token in tokens(text, 0, len(text)):
-        if token.text.isspace():
-            continue
-        if token.text == "{" and text.startswith("{{", token.start) and _ends_value(*before):
-            return True
-        before = [before[1], token.text]
-    return False
-
-
-def _ends_value(before: str, last: str) -> bool:
-    """Tell whether two tokens end a value, and are not an operator such as `not` or `is even`."""
-    is_word = last[:1].isalnum() or last[:1] == "_"
-    is_operator = last in _OPERATOR_WORDS or before in ("is", "not", "|")
-    return (is_word and not is_operator) or last in (")", "]") or last[:1] in ("'", '"')
 
 
 def check(text: str, *, expression: bool = False) -> list[Problem]:
@@ -164,17 +144,9 @@ def check(text: str, *, expression: bool = False) -> list[Problem]:
     if not expression and not has_code(text):
         return []
     try:
-        code = parse(text, expression=expression)
+        return [*parse(text, expression=expression).problems]
     except ExpressionError as error:
         return [(error.message, error.line, error.column)]
-    unknown = [use for use in code.filters if use.name not in FILTERS]
-    problems: list[Problem] = [(f"there is no filter `{use.name}`", use.line, use.column) for use in unknown]
-    problems += [
-        (f"there is no test `{use.name}`", use.line, use.column)
-        for use in code.tests
-        if not environment.has_test(use.name)
-    ]
-    return problems + unavailable_statements(code)
 
 
 def template_names(text: str) -> frozenset[str]:

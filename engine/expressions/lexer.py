@@ -25,6 +25,7 @@ _NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
 
 
+_OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 MAX_CACHED = 2_000
 """Characters of a text whose result is cached, because a node renders the same texts at each
 visit.
@@ -228,6 +229,64 @@ def empty_expression(text: str, *, expression: bool) -> int | None:
         return next((start for start in found if _EMPTY.match(text, start)), None)
     starts = (segment.start - 2 for segment in segments(text) if segment.part is TemplatePart.EXPRESSION)
     return next((start for start in starts if _EMPTY.match(text, start)), None)
+
+
+def value_before_braces(text: str) -> int | None:
+    """Return the index of a `{{` directly after a value, which would be a call; None if there is none.
+
+    So `Dear {{ name }}` and `{{ a }}{{ b }}` are no expressions.
+    """
+    before = ["", ""]
+    skip_to = 0
+    for token in tokens(text, 0, len(text)) if "{{" in text else ():
+        if token.text.isspace() or token.start < skip_to:
+            continue
+        two = text[token.start : token.start + 2]
+        if two == "{{" and _ends_value(*before):
+            return token.start
+        is_end = two == "}}"
+        skip_to = token.start + 2 * is_end
+        before = [before[1], ")" if is_end else token.text]
+    return None
+
+
+def _ends_value(before: str, last: str) -> bool:
+    """Tell whether two tokens end a value, and are not an operator such as `not` or `is even`."""
+    is_word = last[:1].isalnum() or last[:1] == "_"
+    is_operator = last in _OPERATOR_WORDS or before in ("is", "not", "|")
+    return (is_word and not is_operator) or last in (")", "]") or last[:1] in ("'", '"')
+
+
+def unclosed_braces(text: str, *, expression: bool) -> int | None:
+    """Return the index of a `{{`, `{%` or `{#` that has no end; None if there is none."""
+    if expression:
+        return _unclosed_in_expression(text)
+    at = 0
+    for segment in segments(text):
+        at = segment.outer_end
+        if segment.part is TemplatePart.STATEMENT and statement_word(text[segment.start : segment.end]) == "raw":
+            endraw = _END_OF_RAW.search(text, at)
+            at = endraw.end() if endraw else len(text)
+    while opening := _OPENING.search(text, at):
+        end = text.find("#}", opening.end()) if opening.group() == "{#" else -1
+        if end < 0:
+            return opening.start()
+        at = end + 2
+    return None
+
+
+def _unclosed_in_expression(text: str) -> int | None:
+    opened: list[int] = []
+    skip_to = 0
+    for token in tokens(text, 0, len(text)):
+        two = text[token.start : token.start + 2]
+        if token.start >= skip_to and two in ("{{", "}}"):
+            skip_to = token.start + 2
+            if two == "{{":
+                opened.append(token.start)
+            elif opened:
+                opened.pop()
+    return opened[0] if opened else None
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

@@ -20,11 +20,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from engine.expressions.lexer import MAX_CACHED, TemplatePart, segments, statement_word
-from engine.expressions.parser import ExpressionParser, SourcePart, Span
-
-_AFFECTED = re.compile(
-    r"[<>\[,~]|(?<!\{)\{(?![{%#])|\b(?:default|d|defined|undefined|sort|dictsort|groupby|unique|min|max|selectattr|rejectattr|dict|join|format|string|upper|lower|title|capitalize|trim|replace|urlencode|split|lines|int|float|sum)\b"
+from engine.expressions.parser import (
+    ORDERING_FILTERS,
+    PATH_SELECTORS,
+    PLACED_FILTERS,
+    ExpressionParser,
+    SourcePart,
+    Span,
 )
+
+_WORDS = sorted(
+    {"default", "d", "defined", "undefined", "dict", "format"} | ORDERING_FILTERS | PATH_SELECTORS | PLACED_FILTERS
+)
+_AFFECTED = re.compile(r"[<>\[,~]|(?<!\{)\{(?![{%#])|\{\{\{|\b(?:" + "|".join(_WORDS) + r")\b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,13 @@ import re
 from collections.abc import Callable
 from re import Match
 
+from engine.expressions.advice import IF_MISSING, quoted
+from engine.expressions.names import FILTERS, TESTS
+from engine.near_names import did_you_mean
+
 _KINDS = {
-    "bool": "a boolean", "bytes": "bytes", "i32": "a whole number", "i64": "a whole number", "invalid": "an invalid value",
+    "bool": "a boolean", "boolean": "a boolean", "bytes": "bytes", "i32": "a whole number", "i64": "a whole number",
+    "invalid": "an invalid value",
     "isize": "a whole number", "iterator": "a list", "map": "an object", "mapping": "an object", "none": "null",
     "f64": "a number", "float": "a number",
     "number": "a number", "plain object": "a function", "sequence": "a list", "string": "a text",
@@ -22,7 +27,29 @@ _TOKENS = {
     "end of block": "`%}`",
 }
 _PLACE = re.compile(r"(?: \(`.*` is undefined\))?(?: \(in <\w+>:\d+\))?$")
-_SYNTAX = re.compile(r"(unexpected |expected )(identifier|integer|float|string|end of block)\b")
+_SYNTAX = re.compile(r"\b(unexpected |expected |or )(identifier|integer|float|string|end of block)\b")
+_NAME, _TEXT = re.compile(r"[^\W\d]\w*"), re.compile(r"""['"](\w+)['"]""")
+_NAMED = {
+    "an argument must": "an argument of `{}` must",
+    "a value must": "an argument of `{}` must",
+    "an argument is missing": "`{}` needs another argument",
+    "there are too many arguments": "`{}` has too many arguments",
+    "there is no argument": "`{}` has no argument",
+    "the arguments have": "the arguments of `{}` have",
+    "`length` needs": "`{}` needs",
+}
+"""How sentences begin, and how they begin if the name of the filter or the function is known."""
+_INSTEAD = {
+    "truncate": "`x[:20]`",
+    "format": "`'{:.2f}'.format(x)`",
+    "batch": "`x[:10]`, or use a `map` node",
+    "wordcount": "`x | split | length`",
+    "attr": "`x[name]`",
+    "pprint": "`x | tojson(indent=2)`",
+    "indent": "`x | tojson(indent=2)` for JSON",
+    "filesizeformat": "`(x / 1048576) | round(1) ~ ' MiB'`",
+}
+"""What to write instead of filters of other template languages."""
 _NOT_POSSIBLE = "this operation is not possible with these values"
 
 
@@ -40,11 +67,45 @@ def _looped(found: Match[str]) -> str:
 
 
 def _called(found: Match[str]) -> str:
-    return f"{kind_name(found[1])} cannot be called"
+    advice = "brackets after a value call it: write an operator between them"
+    return f"{kind_name(found[1]) if found[1] else 'a value'} cannot be called; {advice}"
 
 
 def _combined(found: Match[str]) -> str:
     return f"`{found[1]}` cannot combine {kind_name(found[2])} and {kind_name(found[3])}"
+
+
+def _converted(found: Match[str]) -> str:
+    target, source = kind_name(found[2]), kind_name(found[1])
+    is_fraction = (target, source) == ("a whole number", "a number")
+    return f"an argument must be {target}, not {'a number with a fraction' if is_fraction else source}"
+
+
+def no_filter(name: str) -> str:
+    """Return the message for an unknown filter, with the nearest one that exists."""
+    advice = f": write {_INSTEAD[name]}" if name in _INSTEAD else did_you_mean(name, FILTERS)
+    return f"there is no filter `{name}`" + (advice or "; docs/expressions.md lists the filters")
+
+
+def no_test(name: str) -> str:
+    """Return the message for an unknown test, with the nearest one that exists."""
+    if name in ("null", "None"):
+        return f"there is no test `{name}`: write `is none`"
+    return f"there is no test `{name}`" + (did_you_mean(name, TESTS) or "; docs/expressions.md lists the tests")
+
+
+def no_function(name: str) -> str:
+    """Return the message for an unknown function."""
+    advice = f"write `x | {name}`" if name in FILTERS else "there are `range` and `dict`"
+    return f"there is no function `{name}`: {advice}"
+
+
+def undefined_name(name: str) -> str:
+    """Return the beginning of a message for a missing value, whose name is in backquotes.
+
+    minijinja shortens what comes before the last step, and writes an index as Python does.
+    """
+    return "the value is undefined" if "(...)" in name or "[" in name else f"{name} is undefined"
 
 
 _MULTIPLIED = "a text can only be multiplied by a whole number from 0 on"
@@ -52,11 +113,10 @@ _CONTAINED = "`in` needs a list, an object or a text on its right side"
 _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"tried to use (\S+) operator on unsupported types (.+) and (.+)", _combined),
     (r"unable to calculate (.+)", r"`\1` cannot be calculated"),
-    (r"(?:filter|unknown filter) (\S+) is unknown", r"there is no filter `\1`"),
-    (r"test null is unknown", "there is no test `null`: write `is none`"),
-    (r"test (\S+) is unknown", r"there is no test `\1`"),
-    (r"unknown (filter|test|function|method)", r"there is no such \1"),
-    (r"(\S+) is unknown", r"there is no function `\1`"),
+    (r"(?:filter|unknown filter) (\S+) is unknown", lambda found: no_filter(found[1])),
+    (r"test (\S+) is unknown", lambda found: no_test(found[1])),
+    (r"unknown (function|method)", r"there is no such \1"),
+    (r"(\S+) is unknown", lambda found: no_function(found[1])),
     (r"(.+) has no method named (\S+)", lambda found: f"{kind_name(found[1])} has no method `{found[2]}`"),
     (r"unknown statement (\S+)", r"there is no statement `\1` here"),
     (r"invalid (?:float|integer|int) literal.*", "the text is no number"),
@@ -67,22 +127,35 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"cannot get (first|last) item from value", _needs("a list or a text")),
     (r"cannot (join) value of type (.+)", _needs("a list or a text")),
     (r"cannot calculate (length) of value of type (.+)", _needs("a text, a list or an object")),
+    (r"cannot (reverse) values of type (.+)", _needs("a list or a text")),
+    (r"(zip) filter argument must be iterable, got (.+)", _needs("lists")),
+    (r"(startswith|endswith) argument must be string or a tuple of strings, not (.+)", _needs("a text")),
+    (r"cannot convert value to list", "`list` needs a list, an object or a text"),
+    (r"filter name (?:must be a string|is required)", "`map` needs the name of a filter as a text, or `attribute='…'`"),
     (r"cannot get absolute value", "`abs` needs a number"),
     (r"cannot convert value into pairs", "`items` needs an object"),
-    (
-        r"cannot convert (.+) to (.+)",
-        lambda found: f"an argument must be {kind_name(found[2])}, not {kind_name(found[1])}",
-    ),
+    (r"cannot convert kwargs to (.+)", lambda found: f"an argument must be {kind_name(found[1])} without a name"),
+    (r"cannot convert (.+) to (.+)", _converted),
     (r"value is not a string", "a value must be a text"),
     (r"missing argument.*", "an argument is missing"),
     (r"too many arguments.*", "there are too many arguments"),
-    (r"unknown keyword argument.*", "there is no argument of this name"),
+    (r"unknown keyword argument '(.+)'", r"there is no argument `\1`"),
+    (r"unexpected keyword arguments", "the arguments have no names here"),
     (r"cannot perform a containment check on this value", _CONTAINED),
     (r"strings can only be multiplied with integers", _MULTIPLIED),
+    (
+        r"sequences and iterables can only be multiplied with integers",
+        "a list can only be multiplied by a whole number",
+    ),
+    (r"bad string escape", "a text has an unknown escape: write `\\\\\\\\` for a backslash"),
+    (r"invalid float", "this is no number"),
+    (r"invalid integer \(too large\)", "the whole number is beyond 64 bits"),
+    (r"undefined value", "the value is undefined" + IF_MISSING),
+    (r"(`[^`]*`) is undefined", lambda found: undefined_name(found[1]) + IF_MISSING),
     (r"cannot slice by step size of 0", "the step of a slice cannot be 0"),
     (r"value of type (.+) cannot be sliced", lambda found: f"{kind_name(found[1])} cannot be sliced"),
     (r"(.+) is not iterable", _looped),
-    (r"(.+) is not callable", _called),
+    (r"(?:value of type (.+)|object) is not callable", _called),
     (
         r"sequence of wrong length \(expected (\d+), got (\d+)\)",
         r"the list has \2 items, and there are \1 names for them",
@@ -91,17 +164,46 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
 _COMPILED = tuple((re.compile(pattern), sentence) for pattern, sentence in _SENTENCES)
 
 
-def own_message(text: str, *, is_syntax: bool) -> str:
+def own_message(text: str, code: str = "", *, is_syntax: bool) -> str:
     """Return a sentence for a message of minijinja.
 
     Args:
         text: The message.
+        code: The part of the template that it is about, such as `round('x')`; empty if not known.
         is_syntax: Whether it is about the syntax. Such messages name symbols of the template.
     """
     text = _PLACE.sub("", text).replace("variable block", "expression")
+    if not is_syntax and (about := _about(text, code)):
+        return about
     for pattern, sentence in _COMPILED:
         if found := pattern.fullmatch(text):
-            return sentence(found) if callable(sentence) else found.expand(sentence)
+            return _named(sentence(found) if callable(sentence) else found.expand(sentence), code)
     if is_syntax:
         return _SYNTAX.sub(lambda found: found[1] + _TOKENS[found[2]], text)
     return _NOT_POSSIBLE
+
+
+def _about(text: str, code: str) -> str:
+    """Return a sentence with the operand or the filter that a message is about; empty if none fits."""
+    if text == "invalid operation" and code.startswith("-"):
+        operand = quoted(code[1:].strip())
+        is_literal = operand in ("true", "false", "none") or not operand[:1].isalpha()
+        advice = "" if is_literal else f"; if it is null, write `-({operand} or 0)`"
+        return f"`{operand}` is no number, so `-` cannot be calculated{advice}"
+    name = found[0] if (found := _NAME.match(code)) else ""
+    if text == "invalid operation" and name == "dict":
+        return "`dict` needs an object, or arguments with names, as in `dict(a=1)`"
+    if text in ("unknown filter", "unknown test"):
+        index = 1 if name.endswith("attr") else 0
+        names = [one[1] for one in _TEXT.finditer(code)]
+        if len(names) > index:
+            return no_filter(names[index]) if text == "unknown filter" else no_test(names[index])
+        return f"`{name}` names a {text.split()[1]} that does not exist"
+    return ""
+
+
+def _named(sentence: str, code: str) -> str:
+    """Put the name of the filter or the function into a sentence about its arguments."""
+    name = _NAME.match(code)
+    begin = next((begin for begin in _NAMED if sentence.startswith(begin)), "")
+    return _NAMED[begin].format(name[0]) + sentence[len(begin) :] if name and begin else sentence

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from engine.expressions.views import charge, charge_all, computed, is_view, to_plain, unwrap
 from engine.types import JSON
+from engine.values import kinds
 from engine.values.storable import check_storable
 
 Key = Callable[[Any], Any]
@@ -34,16 +35,6 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "!=": lambda left, right: bool(_plain(left) != _plain(right)),
     "in": lambda left, right: _contains(right, left),
     "not in": lambda left, right: not _contains(right, left),
-}
-_KINDS: dict[type, str] = {
-    bool: "a boolean",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    tuple: "a list",
-    dict: "an object",
-    type(None): "null",
 }
 _NUMBERS = (int, float)
 _ORDERED = ("a boolean", "a number", "a text", "a list")
@@ -71,10 +62,7 @@ class OrderingError(Exception):
 
 def kind(value: Any) -> str:
     """Name the JSON type of a value, with its article."""
-    if value is UNDEFINED:
-        return "undefined"
-    data = unwrap(value)
-    return _KINDS.get(type(data)) or ("a text" if isinstance(data, str) else f"a {type(data).__name__}")
+    return "undefined" if value is UNDEFINED else kinds.kind(unwrap(value))
 
 
 def compare(place: int, first: Any, *others: Any) -> bool:
@@ -313,6 +301,11 @@ def value_at(item: Any, path: str, default: Any) -> Any:
         else:
             return default
     return item
+
+
+def is_same(left: Any, right: Any) -> bool:
+    """Tell whether two values are equal and have one JSON type, for the test `sameas`."""
+    return bool(_identity(_plain(left)) == _identity(_plain(right)))
 
 
 def _identity(value: JSON) -> Any:

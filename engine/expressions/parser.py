@@ -24,12 +24,12 @@ EXTREMES = {"min": "__min__", "max": "__max__"}
 PATH_SELECTORS = frozenset({"selectattr", "rejectattr"})
 ORDERING_FILTERS = frozenset({"sort", "dictsort", "groupby", "unique", *EXTREMES})
 # fmt: off
-TEXT_FILTERS = frozenset({
-    "capitalize", "float", "int", "join", "lines", "lower", "replace", "split", "string", "sum", "title", "trim",
-    "upper", "urlencode",
+PLACED_FILTERS = frozenset({
+    "capitalize", "chain", "datetime_difference", "datetime_format", "datetime_shift", "float", "fromjson", "int",
+    "join", "lines", "lower", "replace", "split", "string", "sum", "title", "tojson", "trim", "upper", "urlencode",
 })
 # fmt: on
-"""The filters that write values as a text, or read numbers."""
+"""The other filters in Python, which learn their place and whether their input is undefined."""
 WRITTEN_ARGUMENTS = {"format": "__argument__", "join": "__written__"}
 """The methods of a text that write their arguments, and the filters that prepare an argument."""
 MAX_GUARDED = 24
@@ -127,7 +127,9 @@ class ExpressionParser:
         return self._words[self._at]
 
     def _take(self) -> SourcePart:
-        """Take a token, with the white space before it."""
+        """Take a token, with the white space before it; nothing at the end, as after `1.`."""
+        if not self._word:
+            return SourcePart("", self._code.end)
         start = self._tokens[self._at - 1].end if self._at else self._code.start
         self._at += 1
         return SourcePart(self._text[start : self._tokens[self._at - 1].end], start)
@@ -207,8 +209,10 @@ class ExpressionParser:
 
     def _span(self, first: int) -> Span:
         """Return the part of the text from a token to the last one that was taken."""
-        last = max(self._at - 1, first)
-        return Span(self._tokens[first].start, self._tokens[min(last, len(self._tokens) - 1)].end)
+        last, count = max(self._at - 1, first), len(self._tokens)
+        if first >= count:
+            return Span(self._code.end, self._code.end)
+        return Span(self._tokens[first].start, self._tokens[min(last, count - 1)].end)
 
     def _sum(self) -> _Node:
         """`a + b ~ c * d`: every operator that binds stronger than a comparison."""
@@ -259,9 +263,9 @@ class ExpressionParser:
         while self._word == ".":
             name += [self._take(), self._take()]
         name_span = Span(self._tokens[self._at - 1].start, self._tokens[self._at - 1].end)
-        is_text_filter = word in TEXT_FILTERS
-        arguments = self._items(is_literal=is_text_filter) if self._word == "(" else []
-        if word in ORDERING_FILTERS or is_text_filter:
+        is_placed = word in PLACED_FILTERS
+        arguments = self._items(is_literal=is_placed) if self._word == "(" else []
+        if word in ORDERING_FILTERS or is_placed:
             self._places.append((span, name_span))
             placed = [*self._defined(node, span.start), bar, *self._placed_filter(word, name, arguments)]
             return _node(placed, may_be_missing=word in EXTREMES)
@@ -273,7 +277,7 @@ class ExpressionParser:
 
     def _placed_filter(self, word: str, name: list[SourcePart], arguments: list[SourcePart]) -> list[SourcePart]:
         """Call the filter with its place. `min` and `max` give a list, of which the first is taken."""
-        origin = name[0].origin
+        origin = name[0].origin + len(name[0].text) - len(name[0].text.lstrip())
         filled = any(piece.text.strip() for piece in arguments[1:-1])
         comma = ", " if filled and arguments[-2].text.strip() != "," else ""
         place = SourcePart(f"{comma}{PLACE}={len(self._places) - 1})", origin, True)

@@ -36,7 +36,9 @@ def operand(value: Any, place: int) -> str:
 def argument(value: Any, place: int) -> Any:
     """Write an argument of the method `format`. Numbers, lists and objects keep their type."""
     found = present(value, place)
-    return as_text(found) if found is None or isinstance(found, bool) else found
+    if found is None or isinstance(found, bool):
+        return as_text(found)
+    return computed(to_plain(found)) if kind(found) in ("a list", "an object") else found
 
 
 def written(value: Any, place: int) -> Any:

@@ -14,8 +14,10 @@ from typing import Any, TypeVar, overload
 import orjson
 
 from engine.types import JSON
+from engine.values.storable import INT_MAX, check_storable
 
 ResultT = TypeVar("ResultT")
+LIMIT = INT_MAX + 1
 TEXT_UNIT = 16
 """Characters of a text that cost as much as one value."""
 
@@ -29,6 +31,10 @@ class _Meter(threading.local):
 
     remaining: float = inf
     allows_text = True
+    has_limit_float = False
+    """Whether the evaluation has read the float 2**63."""
+    is_exact = False
+    """Whether the float 2**63 is read as a whole number, and becomes a float again in the result."""
 
     def charge(self, values: float) -> None:
         self.remaining -= values
@@ -64,6 +70,27 @@ def metered(evaluate: Callable[..., ResultT], *arguments: Any, values: int, allo
         raise
     finally:
         _meter.remaining, _meter.allows_text = inf, True
+
+
+def with_limit_float(evaluate: Callable[..., ResultT], *arguments: Any) -> ResultT:
+    """Call `evaluate(*arguments)` so that the float 2**63 of run data is not changed.
+
+    minijinja converts this float, and no other, to another number: the whole number 2**63-1. So an
+    evaluation that reads it is done again, with the whole number 2**63 instead.
+    """
+    _meter.has_limit_float = False
+    result = evaluate(*arguments)
+    if not _meter.has_limit_float:
+        return result
+    _meter.is_exact = True
+    try:
+        return evaluate(*arguments)
+    except WorkLimitExceeded:
+        raise
+    except Exception:
+        return result  # It calculates with the number, and the whole number has a limit of its own.
+    finally:
+        _meter.is_exact = False
 
 
 class _Method:
@@ -218,6 +245,9 @@ def view(value: Any) -> Any:
         _meter.charge(1 + len(value) / TEXT_UNIT)
         return value
     _meter.charge(1)
+    if type(value) is float and value == LIMIT:
+        _meter.has_limit_float = True
+        return LIMIT if _meter.is_exact else value
     if isinstance(value, list):
         return ListView(value)
     if isinstance(value, Mapping) and not isinstance(value, ObjectView):
@@ -252,6 +282,18 @@ def charge_all(value: Any) -> None:
             stack.extend(item if isinstance(item, list) else item.values())
 
 
+def has_number(value: JSON, number: int) -> bool:
+    """Tell whether a value is a number or contains it."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | dict):
+            stack.extend(item if isinstance(item, list) else item.values())
+        elif item == number and not isinstance(item, bool):
+            return True
+    return False
+
+
 def is_view(value: Any) -> bool:
     """Tell whether a value is a view."""
     return isinstance(value, _View)
@@ -272,21 +314,20 @@ def to_plain(value: Any) -> JSON:
     if data is not value and isinstance(data, dict | list):
         return data  # Run data was checked when it entered the run.
     if value is None or isinstance(value, bool | int | float):
-        return value
+        return float(LIMIT) if _meter.is_exact and value == LIMIT else value
     if isinstance(value, str):
         return str(value) if type(value) is not str else value
     if isinstance(data, Mapping):
         return {key: to_plain(inner) for key, inner in data.items()}
     if isinstance(value, list | tuple | ListView):
         return [to_plain(inner) for inner in value]
-    raise TypeError(f"the result of the expression is a {type(value).__name__}, which is not JSON")
+    raise TypeError("the result of the expression is a function, a method or another value that is not JSON")
 
 
 def to_json_text(value: Any) -> str:
     """Write a value as JSON text. Charges it, because the template may process the text further."""
     plain = to_plain(value)
     charge_all(plain)
-    try:
-        return orjson.dumps(plain, option=orjson.OPT_NON_STR_KEYS).decode()
-    except TypeError as error:  # the value is JSON, so this is the only reason
-        raise ValueError("a whole number beyond 64 bits cannot be written as JSON") from error
+    if not is_view(value):
+        check_storable(plain)  # orjson writes null for an infinite number
+    return orjson.dumps(plain).decode()

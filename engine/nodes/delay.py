@@ -15,6 +15,7 @@ from engine.expressions.lexer import has_code
 from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitUntil
 from engine.types import JSON
+from engine.values.kinds import quoted_json
 from engine.values.timestamps import format_timestamp, parse_timestamp
 
 ValueT = TypeVar("ValueT", float | str, str)
@@ -103,7 +104,7 @@ def _time_after(value: JSON) -> datetime:
     except (ValueError, OverflowError):
         seconds = float("nan")
     if not isfinite(seconds) or not 0 <= seconds <= MAX_SECONDS:
-        raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {_excerpt(value)}")
+        raise NodeFailure("CONFIG", f"`seconds` must give a number from 0 to {MAX_SECONDS}, not {quoted_json(value)}")
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
@@ -112,13 +113,9 @@ def _parse_time(value: JSON) -> datetime:
     try:
         time = parse_timestamp(value).astimezone(UTC)
     except ValueError:
-        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {_excerpt(value)}") from None
+        raise NodeFailure("CONFIG", f"`until` must give a date and time (RFC 3339), not {quoted_json(value)}") from None
     except OverflowError:
-        raise NodeFailure("CONFIG", f"`until` is out of range: {_excerpt(value)}") from None
+        raise NodeFailure("CONFIG", f"`until` is out of range: {quoted_json(value)}") from None
     if time > datetime.now(UTC) + timedelta(seconds=MAX_SECONDS):
-        raise NodeFailure("CONFIG", f"`until` is more than ten years from now: {_excerpt(value)}")
+        raise NodeFailure("CONFIG", f"`until` is more than ten years from now: {quoted_json(value)}")
     return time
-
-
-def _excerpt(value: JSON) -> str:
-    return repr(value)[:80]

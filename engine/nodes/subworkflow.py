@@ -13,6 +13,7 @@ from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, WaitForRun
 from engine.sdk.resources import ChildRun, ChildRuns
 from engine.types import JSON
+from engine.values.kinds import quoted_json
 
 
 class SubworkflowConfig(NodeConfig):
@@ -62,7 +63,7 @@ class SubworkflowNode(NodeType[SubworkflowConfig]):
     async def execute(self, config: SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
         workflow_id, inputs = ctx.render(config.workflow), ctx.render(config.inputs)
         if not isinstance(workflow_id, str) or not workflow_id:
-            raise NodeFailure("CONFIG", f"`workflow` must give the id of a workflow, not {workflow_id!r:.80}")
+            raise NodeFailure("CONFIG", f"`workflow` must give the id of a workflow, not {quoted_json(workflow_id)}")
         ctx.note_input(inputs)
         runs: ChildRuns | None = ctx.resources.get("runs")
         if runs is None:

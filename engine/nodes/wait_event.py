@@ -14,6 +14,7 @@ from engine.sdk.annotations import STORED_TEMPLATE
 from engine.sdk.node import EXPIRED, RECEIVED, NodeConfig, NodeContext, NodeType, WaitForEvent
 from engine.types import JSON
 from engine.values.json_schema import checked_schema
+from engine.values.kinds import quoted_json
 
 MAX_EXPIRY_S = 3650 * 86_400
 """Ten years, in seconds."""
@@ -100,6 +101,6 @@ def _text(field: str, value: JSON) -> str | None:
         return None
     is_plain = isinstance(value, str | int) and not isinstance(value, bool)
     if not is_plain or len(str(value)) > MAX_NAME:
-        message = f"`{field}` must give a text of at most {MAX_NAME} characters or an integer, not {value!r:.80}"
+        message = f"`{field}` must give a text of at most {MAX_NAME} characters or an integer, not {quoted_json(value)}"
         raise NodeFailure("CONFIG", message)
     return str(value)

@@ -59,8 +59,10 @@ class Nodes:
 
     def check(self, text: TemplateText, reader: Reader) -> Iterator[FieldProblem]:
         """Find the problems of one template without evaluating it, in the order of the text."""
-        for message, line, column in evaluator.check(text.text, expression=text.is_expression):
+        problems = evaluator.check(text.text, expression=text.is_expression)
+        for message, line, column in problems:
             yield _problem(text, reader, ("TEMPLATE", message), line, column)
+        places = {(line, column) for _, line, column in problems}
         try:
             names = analyze(text.text, expression=text.is_expression).uses
         except TemplateError:
@@ -68,7 +70,7 @@ class Nodes:
         checked = [(use, self._name_error(use, reader, text)) for use in names]
         checked += [(use, _secret_error(use, text)) for use in secrets_in(text)]
         for use, error in sorted(checked, key=lambda pair: (pair[0].line, pair[0].column)):
-            if error is not None:
+            if error is not None and (use.line, use.column) not in places:
                 yield _problem(text, reader, error, use.line, use.column)
 
     def _name_error(self, use: NameUse, reader: Reader, text: TemplateText) -> Error | None:

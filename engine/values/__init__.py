@@ -5,6 +5,7 @@ Modules:
     json_diff: Compares two JSON values field by field.
     json_schema: Checks JSON Schemas of authors, and values against them.
     json_text: Parses JSON text: byte order marks, and whole numbers of 64 bits.
+    kinds: Names the types of JSON values, and quotes values, in messages.
     large_values: Checks and redacts large values outside of the event loop.
     redaction: Replaces the values of secrets in texts, JSON values, streams and log lines.
     schema_defaults: Completes a value by the defaults of its JSON Schema.

@@ -100,7 +100,8 @@ def _scan(value: JSON) -> tuple[int, bool]:
                     raise NotStorable(_path((key, place)), "is a whole number beyond 64 bits")
             elif kind is float:
                 if not isfinite(item):
-                    raise NotStorable(_path((key, place)), f"is {item}, which JSON does not have")
+                    name = "not a number (NaN)" if item != item else "infinite"
+                    raise NotStorable(_path((key, place)), f"is {name}, which JSON does not have")
                 has_whole_float = has_whole_float or is_whole(item)
             elif item is not None and kind is not bool:
                 raise NotStorable(_path((key, place)), f"is a {kind.__name__}, which JSON does not have")
@@ -135,7 +136,9 @@ def _text_error(value: str) -> str:
 
 def _short(key: object) -> str:
     """Return a short form of a key for a message. A key may be an integer of any size."""
-    is_short = isinstance(key, bool | float | None) or (isinstance(key, int) and abs(key) < 10**20)
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    is_short = isinstance(key, float) or (isinstance(key, int) and abs(key) < 10**20)
     return repr(key) if is_short else f"of type {type(key).__name__}"
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from engine.types import JSON
+from engine.values.kinds import kind
 from engine.values.storable import stored_form
 
 MAX_FORMAT = 200
@@ -20,16 +21,16 @@ def parse_timestamp(text: JSON) -> datetime:
     Raises:
         ValueError: It is not a text in the format of RFC 3339.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"a timestamp is a text, such as '2030-01-31T09:00:00Z' (RFC 3339), not {kind(text)}")
     try:
-        timestamp = datetime.fromisoformat(text) if isinstance(text, str) else None
+        timestamp = datetime.fromisoformat(text)
     except ValueError:
-        timestamp = None
-    if timestamp is None:
-        raise ValueError(f"{str(text)[:40]!r} is not a timestamp (RFC 3339)")
+        raise ValueError(f"{text[:40]!r} is not a timestamp (RFC 3339)") from None
     if (offset := timestamp.utcoffset()) is None:
         return timestamp.replace(tzinfo=UTC)
     if offset % timedelta(minutes=1):
-        raise ValueError(f"{str(text)[:40]!r} is not a timestamp (RFC 3339): its offset is not in whole minutes")
+        raise ValueError(f"{text[:40]!r} is not a timestamp (RFC 3339): its offset is not in whole minutes")
     return timestamp
 
 
@@ -53,9 +54,12 @@ def format_timestamp(timestamp: datetime) -> str:
 
 def datetime_shift(moment: JSON, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> str:
     """Shift a timestamp by a time, which may be negative."""
-    start = parse_timestamp(moment)
+    start, amounts = parse_timestamp(moment), {"days": days, "hours": hours, "minutes": minutes, "seconds": seconds}
+    for unit, amount in amounts.items():
+        if kind(amount) != "a number":
+            raise ValueError(f"`{unit}` must be a number, not {kind(amount)}")
     try:
-        return format_timestamp(start + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds))
+        return format_timestamp(start + timedelta(**amounts))
     except (OverflowError, ValueError) as error:
         raise ValueError("the result is out of range: before the year 1 or after the year 9999") from error
 
@@ -68,6 +72,9 @@ def datetime_difference(start: JSON, end: JSON) -> JSON:
 
 def datetime_format(moment: JSON, format: str, timezone: str = "UTC") -> str:
     """Format a timestamp in a time zone by a format of strftime."""
+    for name, value in {"format": format, "timezone": timezone}.items():
+        if not isinstance(value, str):
+            raise ValueError(f"`{name}` must be a text, not {kind(value)}")
     if len(format) > MAX_FORMAT:
         raise ValueError(f"a format has at most {MAX_FORMAT} characters")
     timestamp, zone = parse_timestamp(moment), find_time_zone(timezone)

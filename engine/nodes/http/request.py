@@ -15,6 +15,7 @@ import orjson
 
 from engine.errors import NodeFailure
 from engine.types import JSON
+from engine.values.kinds import kind
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -28,7 +29,7 @@ MAX_URL = 16 * 1024
 def address(url: JSON, query: dict[str, JSON]) -> httpx2.URL:
     """Return the address with its query and without fragment."""
     if not isinstance(url, str):
-        raise _config("url", f"must give an address, not {_kind(url)}")
+        raise _config("url", f"must give an address, not {kind(url)}")
     try:
         parsed = httpx2.URL(url.strip())
     except httpx2.InvalidURL as error:
@@ -150,11 +151,7 @@ def _text(value: JSON, where: str) -> str:
         return "true" if value else "false"
     if isinstance(value, str | int | float):
         return str(value)
-    raise _config(where, f"must give text or a number, not {_kind(value)}")
-
-
-def _kind(value: JSON) -> str:
-    return {dict: "an object", list: "a list", type(None): "null"}.get(type(value), f"a {type(value).__name__}")
+    raise _config(where, f"must give text or a number, not {kind(value)}")
 
 
 def _config(where: str, problem: str) -> NodeFailure:

@@ -23,6 +23,7 @@ from engine.spec.parser import parse
 from engine.spec.raw import MAX_CODES
 from engine.types import JSON
 from engine.validation.nested import refused
+from engine.values.kinds import quoted_json
 
 MAX_ITEMS = 100_000
 
@@ -227,7 +228,7 @@ def _item_runner(config: MapConfig, context: RunNodeContext) -> RunItem:
 def _check_items(items: JSON) -> list[JSON]:
     """Return the items. Raises NodeFailure(CONFIG) if they are no list, or too many."""
     if not isinstance(items, list):
-        raise NodeFailure("CONFIG", f"`items` must give a list, not {items!r:.80}")
+        raise NodeFailure("CONFIG", f"`items` must give a list, not {quoted_json(items)}")
     if len(items) > MAX_ITEMS:
         raise NodeFailure("CONFIG", f"`items` gives {len(items):,} items; the limit is {MAX_ITEMS:,}")
     return items

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from engine.expressions.analysis import analyze
-from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, check, evaluate_as, is_expression
 from engine.expressions.lexer import has_code
+from engine.expressions.names import FILTERS
 from engine.types import JSON
 from tests.paths import ROOT
 

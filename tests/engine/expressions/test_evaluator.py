@@ -88,7 +88,7 @@ def test_a_rendered_value_is_never_rendered_again() -> None:
         ("input.value == 1 &&", "unexpected character", 1, 18),
         ("\n  input.name | nofilter", "there is no filter `nofilter`", 2, 16),
         ("10 ** 30", "beyond 64 bits", None, None),
-        ("1e400", "inf", None, None),
+        ("1e400", "infinite", 1, 1),
         ("{1: 2}", "key 1", None, None),
         ("input.get", "`input.get` is undefined", 1, 1),
         ("input.items.append(1)", "no method `append`", None, None),
@@ -133,9 +133,12 @@ def test_a_template_cannot_change_its_data_or_reach_python_objects(call: str) ->
 
 def test_check_finds_problems_before_a_run() -> None:
     assert check("plain { text }") == []
-    assert check("a {{ x | nofilter }}") == [("there is no filter `nofilter`", 1, 10)]
-    assert check("a {{ x is notest }}{{ x.is.y }}") == [("there is no test `notest`", 1, 11)]
-    assert check("{% if x is not\nnotest(1) or x is not in y %}{% endif %}") == [("there is no test `notest`", 2, 1)]
+    assert check("a {{ x | nofilter }}") == [
+        ("there is no filter `nofilter`; docs/expressions.md lists the filters", 1, 10)
+    ]
+    no_test = "there is no test `notest`; docs/expressions.md lists the tests"
+    assert check("a {{ x is notest }}{{ x.is.y }}") == [(no_test, 1, 11)]
+    assert check("{% if x is not\nnotest(1) or x is not in y %}{% endif %}") == [(no_test, 2, 1)]
     assert check("{% include 'x' %}") == [("`{% include %}` is not available", 1, 4)]
     assert check("a > 1", expression=True) == []
     [(message, line, column)] = check("{{ a..b }}")

@@ -187,7 +187,7 @@ def test_an_item_without_the_path_is_an_item_without_the_value(text: str, number
         ("rows | selectattr('in.w', 'gt', 1)", "`gt` has to order null and a number", 28),
         ("nope | selectattr('in.w')", "`nope` is undefined", 1),
         ("3 | selectattr('in.w')", "`selectattr` needs a list, not a number", 5),
-        ("rows | selectattr('in.w', 'nope')", "there is no such test", None),
+        ("rows | selectattr('in.w', 'nope')", "there is no test `nope`", None),
     ],
 )
 def test_an_error_of_a_selection_has_its_place(text: str, message: str, column: int | None) -> None:

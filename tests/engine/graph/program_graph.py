@@ -96,7 +96,7 @@ class Drawing:
         counter = f"{step.id}c"
         self.step(Step(counter), incoming)
         fails = f"{counter}.output.v % {step.fails_at} == 0"
-        value = {"v": f"{{{{ fromjson('!') if {fails} else {counter}.output.v }}}}", "reads": []}
+        value = {"v": f"{{{{ ('!' | fromjson) if {fails} else {counter}.output.v }}}}", "reads": []}
         self.node(step.id, "transform", {"output": value}, [(counter, None, None)], onError="branch")
         return [(step.id, None, None), *self.block(guarded.handler, [(step.id, "error", None)])]
 

@@ -12,8 +12,8 @@ import pytest
 from engine.errors import NodeFailure
 from engine.expressions.analysis import cost_of
 from engine.expressions.cost import _LIGHT_FILTERS, CostEstimate
-from engine.expressions.environment import FILTERS
 from engine.expressions.evaluator import ExpressionError, evaluate, render
+from engine.expressions.names import FILTERS
 from engine.isolation import client
 from tests.engine.node_runner import NodeHarness
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from engine.expressions import evaluator
-from engine.expressions.environment import FILTERS
+from engine.expressions.names import FILTERS
 from engine.graph.bound_node import BoundNode
 from engine.isolation import suspension
 from engine.isolation.suspension import suspendable

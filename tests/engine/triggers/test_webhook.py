@@ -166,7 +166,7 @@ def test_what_identifies_a_message(dedupe: Any, expected: Any) -> None:
     [
         ({"allowedIps": ["10.0.0.1/8"]}, "'10.0.0.1/8' is no IP address and no network"),
         ({"dedupe": {}}, "give either `header` or `template`"),
-        ({"dedupe": {"template": "{{ event"}}, "is not valid: unexpected end"),
+        ({"dedupe": {"template": "{{ event"}}, "is not valid: `{{` has no end"),
         ({"challenge": {"secret": "s"}}, "`verifyParameter` and `secret` belong together"),
         ({"signature": {"kind": "rsa", "secret": "s"}}, "must be"),
         ({"ratePerMinute": 0}, "must be at least 1"),

@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     ),
     "templates": (
         spec([gives("a", {"x": "{{ input.", "y": ["{% for %}", "{{ 1 | nope }}"], "z": "one\ntwo {{ 1 + }}"})]),
-        ["TEMPLATE nodes[0].config.output.x 1:9", "TEMPLATE nodes[0].config.output.y[0] 1:8",
+        ["TEMPLATE nodes[0].config.output.x 1:1", "TEMPLATE nodes[0].config.output.y[0] 1:8",
          "TEMPLATE nodes[0].config.output.y[1] 1:8", "TEMPLATE nodes[0].config.output.z 2:12"],
     ),
     "asking for what has not run": (
@@ -82,7 +82,7 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
     ),
     "outputs": (
         spec([gives("a", 1)], outputs={"x": "{{ a.output", "y": "{{ b.output }}", "z": {"n": ["{{ secrets.k }}"]}}),
-        ["TEMPLATE outputs.x 1:6", "UNKNOWN_NAME outputs.y 1:4", "SECRET outputs.z.n[0] 1:4"],
+        ["TEMPLATE outputs.x 1:1", "UNKNOWN_NAME outputs.y 1:4", "SECRET outputs.z.n[0] 1:4"],
     ),
     "a schema": (
         spec([gives("a", 1)], inputs={"type": "objct", "properties": {"a": {"minLength": -1}}, "required": 5}),

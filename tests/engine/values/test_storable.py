@@ -59,8 +59,8 @@ def test_a_float_without_a_fraction_is_stored_as_a_whole_number(value: Any, text
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [
-        ({"rows": [{"price": float("nan")}]}, ".rows[0].price", "nan"),
-        ([float("inf")], "[0]", "inf"),
+        ({"rows": [{"price": float("nan")}]}, ".rows[0].price", "NaN"),
+        ([float("inf")], "[0]", "infinite"),
         ({"n": 10**40}, ".n", "beyond 64 bits"),
         (-(2**63) - 1, "", "beyond 64 bits"),
         ({"a": {1, 2}}, ".a", "set"),

@@ -77,7 +77,7 @@ async def test_printed_lines_go_to_the_log(sandbox: AsyncMonty) -> None:
         ("def process():\n    x = [0]\n    while True: x = x + x", "MEMORY_LIMIT", "its memory limit of 32 MiB"),
         ("def process():\n    return ('x' * 9_000_000).split('x')", "MEMORY_LIMIT", "its memory limit of 32 MiB"),
         ("def process():\n    raise MemoryError('of mine')", "CODE", "line 2: MemoryError: of mine"),
-        ("def process():\n    return float('nan')", "OUTPUT", "nan"),
+        ("def process():\n    return float('nan')", "OUTPUT", "NaN"),
         ("def process():\n    return {'rows': [{1, 2}]}", "OUTPUT", ".rows[0] is a set"),
         ("def process():\n    return process", "OUTPUT", "the value is a function, which JSON does not have"),
         ("def process():\n    return {'a': [1, range(3)]}", "OUTPUT", "the value at .a[1] is a range, which"),

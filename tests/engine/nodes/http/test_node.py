@@ -207,7 +207,7 @@ def test_an_invalid_config_is_found_before_the_run(config: dict[str, Any], messa
     ("config", "code", "message"),
     [
         ({"url": "{{ input.nope }}"}, "TEMPLATE", "nope"),
-        ({"url": "{{ input.n }}"}, "CONFIG", "`url` must give an address, not a int"),
+        ({"url": "{{ input.n }}"}, "CONFIG", "`url` must give an address, not a number"),
         ({"url": "{{ input.word }}"}, "CONFIG", "begins with http"),
         ({"url": "http://ann:pw@x/{{ input.word }}"}, "CONFIG", "set them in `auth`"),
         (

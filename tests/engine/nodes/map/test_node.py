@@ -128,7 +128,7 @@ async def test_a_failed_item_is_retried_by_its_own_retry() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no list": ({"items": "{{ input }}", "node": DOUBLE}, "CONFIG", "must give a list, not {'n': 1}"),
+    "no list": ({"items": "{{ input }}", "node": DOUBLE}, "CONFIG", "must give a list, not {\"n\":1}"),
     "too many": ({"items": "{{ range(100000) | list + [1] }}", "node": DOUBLE}, "CONFIG", "the limit is 100,000"),
     "a template of the list": ({"items": "{{ input.nothing }}", "node": DOUBLE}, "TEMPLATE", "nothing"),
     "a template of an item": (
@@ -151,7 +151,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
         "TIMEOUT",
         "item 0: node 'n' did not finish within 0.01 s",
     ),
-    "an item that is no JSON": ({"items": [1], "node": {"type": "probe", "config": {"does": "nan"}}}, "OUTPUT", "nan"),
+    "an item that is no JSON": ({"items": [1], "node": {"type": "probe", "config": {"does": "nan"}}}, "OUTPUT", "NaN"),
     "an item that waits": ({"items": [1], "node": {"type": "probe", "config": {"does": "wait"}}}, "CONFIG", "waits"),
     "a type that waits": ({"items": [1], "node": {"type": "human", "config": {"prompt": 1}}}, "CONFIG", "waits"),
     "a type that is not there": ({"items": [1], "node": {"type": "nope"}}, "CONFIG", "there is no node type 'nope'"),
