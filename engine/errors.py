@@ -28,6 +28,12 @@ NODE_CODES = frozenset({
 """The codes with which a node of a built-in type fails, besides those of `fail` nodes."""
 
 
+RUN_CODES = frozenset({
+    "COMPILE", "CRASH_LOOP", "DEADLINE", "EXPRESSION", "INTERNAL", "LOOP_LIMIT", "STORAGE", "TEMPLATE", "TIMEOUT",
+})  # fmt: skip
+"""The codes with which a run ends that is not ended by an error of a node."""
+
+
 class NodeInterrupted(Exception):
     """The node has stopped because its run pauses or is released. What it has finished is stored.
 

@@ -7,13 +7,15 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.errors import NotStorable
+from engine.errors import NODE_CODES, RUN_CODES, NotStorable
 from engine.expressions import evaluator
+from engine.near_names import did_you_mean
 from engine.problems import FieldProblem, join_path
 from engine.sdk.trigger import TriggerKind
 from engine.states import Severity
 from engine.triggers.planning import first_plan
 from engine.triggers.registry import installed_trigger_kinds, read_config
+from engine.triggers.run_finished import RunFinishedKind
 from engine.types import JSON
 from engine.values.storable import check_storable
 from persistence.caller import Caller
@@ -82,9 +84,22 @@ def caught(problems: list[FieldProblem], check: Callable[..., ResultT], *argumen
 
 
 async def warnings_of(context: Context, trigger: Trigger) -> list[FieldProblem]:
-    """Return why a trigger that is enabled will start no run, although it is valid."""
-    if not trigger.enabled:
-        return []
+    """Return why a trigger will start no run, or not for what it names, although it is valid."""
+    codes = [*_code_warnings(trigger.config)] if trigger.kind == RunFinishedKind.name else []
+    return codes + (await _publication_warnings(context, trigger) if trigger.enabled else [])
+
+
+def _code_warnings(config: JSON) -> Iterator[FieldProblem]:
+    """Find the codes that look like a known one. Other codes may be those of a `fail` node or a package."""
+    known = NODE_CODES | RUN_CODES
+    codes = config.get("codes", []) if isinstance(config, dict) else []
+    for index, code in enumerate(codes if isinstance(codes, list) else []):
+        if code not in known and (hint := did_you_mean(str(code), known)):
+            message = f"no run ends with the code {str(code)[:64]!r}, unless a `fail` node has it{hint}"
+            yield FieldProblem(f"input.config.codes[{index}]", "UNKNOWN_CODE", message, Severity.WARNING)
+
+
+async def _publication_warnings(context: Context, trigger: Trigger) -> list[FieldProblem]:
     async with context.database.connect() as connection:
         published = await get_published(connection, context.caller, [trigger.workflow_id])
     if trigger.workflow_id in published:

@@ -128,7 +128,7 @@ async def test_a_failed_item_is_retried_by_its_own_retry() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
-    "no list": ({"items": "{{ input }}", "node": DOUBLE}, "CONFIG", "must give a list, not {\"n\":1}"),
+    "no list": ({"items": "{{ input }}", "node": DOUBLE}, "CONFIG", 'must give a list, not {"n":1}'),
     "too many": ({"items": "{{ range(100000) | list + [1] }}", "node": DOUBLE}, "CONFIG", "the limit is 100,000"),
     "a template of the list": ({"items": "{{ input.nothing }}", "node": DOUBLE}, "TEMPLATE", "nothing"),
     "a template of an item": (
