@@ -8,7 +8,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,7 @@ class ProbeProcess:
             await self._send("stop")
         assert self._process.stdout is not None
         report = json.loads(await self._process.stdout.readline())
-        return result, ProbeWaits(report["waits"], report["failures"])
+        return result, ProbeWaits(report["waits"], report["failures"], report["core_waits"])
 
     async def _send(self, line: str) -> None:
         assert self._process.stdin is not None
@@ -63,8 +63,8 @@ class ProbeProcess:
 
 
 @asynccontextmanager
-async def probe_process(port: int) -> AsyncIterator[ProbeProcess]:
-    arguments = (f"http://127.0.0.1:{port}", token("other", {OTHER: "editor"}), OTHER)
+async def probe_process(port: int, pids: Iterable[int]) -> AsyncIterator[ProbeProcess]:
+    arguments = (f"http://127.0.0.1:{port}", token("other", {OTHER: "editor"}), OTHER, *map(str, pids))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -168,7 +168,7 @@ async def deployment(
         async with (
             running(database_url, redis_url, log=folder / "treadle.log", **settings) as system,
             _attacker(system.port) as attacker,
-            probe_process(system.port) as probes,
+            probe_process(system.port, [process.pid for process in system.processes]) as probes,
         ):
             yield AttackedDeployment(system, attacker, peer, probes, data, monitor)
 

@@ -1,15 +1,18 @@
-"""Measures how long others wait: `python -m tests.hostile.probe ADDRESS TOKEN PROJECT`.
+"""Measures how long others wait: `python -m tests.hostile.probe ADDRESS TOKEN PROJECT PID…`.
 
 It is a process of its own, so that the work of an attacker is not in its figures. A line `start` on
 its standard input starts all probes. A line `stop` ends them after the operations in progress, and
-writes one JSON object: for each probe the seconds of all its operations, and the failures.
+writes one JSON object: for each probe the seconds of all its operations, and the failures. Of the seconds of an
+operation, it also counts those in which this process, or the main thread of a process PID, was ready to run
+and had no core. The kernel counts them (`schedstat` of proc(5)).
 """
 
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -33,10 +36,11 @@ class ProbeFailed(Exception):
 class VictimProbes:
     """The probes of one caller, as long as they run."""
 
-    def __init__(self, client: httpx.AsyncClient, project_id: str) -> None:
-        self._client, self._project_id = client, project_id
+    def __init__(self, client: httpx.AsyncClient, project_id: str, processes: Sequence[str]) -> None:
+        self._client, self._project_id, self._processes = client, project_id, processes
         self._is_over = asyncio.Event()
         self.waits: dict[str, list[float]] = {}
+        self.core_waits: dict[str, list[float]] = {}
         self.failures: list[str] = []
 
     def operations(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -52,17 +56,23 @@ class VictimProbes:
 
     async def repeat(self, name: str, operation: Callable[[], Awaitable[None]]) -> None:
         """Repeat an operation until the stop, at least once."""
-        waits = self.waits[name] = []
+        waits, core_waits = self.waits.setdefault(name, []), self.core_waits.setdefault(name, [])
         while not waits or not self._is_over.is_set():
-            started_at = perf_counter()
+            started_at, without_core_s = perf_counter(), self._seconds_without_core()
             try:
                 await operation()
             except (ProbeFailed, httpx.HTTPError) as error:
                 self.failures.append(f"{name}: {error!r}"[:300])
             waits.append(perf_counter() - started_at)
+            core_waits.append(self._seconds_without_core() - without_core_s)
             stopping = asyncio.ensure_future(self._is_over.wait())
             await asyncio.wait({stopping}, timeout=PAUSE_S[name])
             stopping.cancel()
+
+    def _seconds_without_core(self) -> float:
+        """Return for how long the processes of an operation have been ready without a core since their start."""
+        fields = (Path(f"/proc/{pid}/schedstat").read_text().split() for pid in ("self", *self._processes))
+        return sum(int(waited_ns) for _, waited_ns, _ in fields) / 1e9
 
     async def _health(self) -> None:
         response = await self._client.get("/health")
@@ -88,19 +98,20 @@ class VictimProbes:
         return body["data"]
 
 
-async def _main(address: str, token: str, project_id: str) -> None:
+async def _main(address: str, token: str, project_id: str, *processes: str) -> None:
     lines = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     headers = {"authorization": f"Bearer {token}", "x-forwarded-for": ADDRESS}
     async with httpx.AsyncClient(base_url=address, headers=headers, trust_env=False, timeout=120) as client:
         while await lines.readline():  # start
-            probes = VictimProbes(client, project_id)
+            probes = VictimProbes(client, project_id, processes)
             tasks = [asyncio.create_task(probes.repeat(*item)) for item in probes.operations().items()]
             await lines.readline()  # stop
             probes.stop()
             await asyncio.gather(*tasks)
-            sys.stdout.write(json.dumps({"waits": probes.waits, "failures": probes.failures}) + "\n")
+            report = {"waits": probes.waits, "core_waits": probes.core_waits, "failures": probes.failures}
+            sys.stdout.write(json.dumps(report) + "\n")
             sys.stdout.flush()
 
 

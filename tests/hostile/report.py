@@ -32,13 +32,24 @@ class AttackResult:
 
 @dataclass(frozen=True, slots=True)
 class ProbeWaits:
-    """The seconds of all operations of each probe, and the operations that failed."""
+    """The seconds of all operations of each probe, and the operations that failed.
+
+    Attributes:
+        core_seconds: Of each operation, the seconds in which the server, the worker or the probe was ready to
+            run, and other processes of the machine had the cores.
+    """
 
     seconds: Mapping[str, Sequence[float]]
     failures: Sequence[str] = ()
+    core_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def longest(self, probe: str) -> float:
         return max(self.seconds[probe])
+
+    def longest_with_core(self, probe: str) -> float:
+        """Return the longest operation, without the time in which its processes waited for a core."""
+        core = self.core_seconds.get(probe) or [0.0] * len(self.seconds[probe])
+        return max(wait_s - core_s for wait_s, core_s in zip(self.seconds[probe], core, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +106,7 @@ class AttackRow:
     @property
     def problems(self) -> list[str]:
         """Why the row misses its bounds; an empty list if it meets them."""
-        late = [name for name in PROBES if self.waits.longest(name) > self.limit_s(name)]
+        late = [name for name in PROBES if self.waits.longest_with_core(name) > self.limit_s(name)]
         blocked = [name for name in self.blocks.of if self.blocks.longest(name) > BLOCK_S]
         return [
             *(f"the event loop of the {name} was blocked for more than {BLOCK_S * 1000:.0f} ms" for name in blocked),
@@ -104,27 +115,32 @@ class AttackRow:
             *self.result.passed,
         ]
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a probe waited too long, but only because its processes had no core."""
+        return not self.problems and any(self.waits.longest(name) > self.limit_s(name) for name in PROBES)
+
+    def _wait(self, probe: str) -> str:
+        """Return the longest wait, what of it was no wait for a core, and the median, in milliseconds."""
+        waits = self.waits.longest(probe), self.waits.longest_with_core(probe), median(self.waits.seconds[probe])
+        return " / ".join(f"{seconds * 1000:.0f}" for seconds in waits)
+
     def cells(self) -> list[str]:
         tried = self.result.tried
         return [
             self.name,
-            *(_milliseconds(self.waits.seconds[name]) for name in PROBES),
+            *(self._wait(name) for name in PROBES),
             *(f"{self.blocks.longest(name) * 1000:.0f}" for name in ("server", "worker")),
             "" if tried is None else str(tried),
             "" if tried is None else str(len(self.result.passed)),
             ", ".join(f"{count} × {name}" for name, count in sorted(self.result.refused.items())),
-            "missed" if self.problems else "met",
+            "missed" if self.problems else "busy" if self.is_busy else "met",
         ]
-
-
-def _milliseconds(seconds: Sequence[float]) -> str:
-    """Return the longest and the median."""
-    return f"{max(seconds) * 1000:.0f} / {median(seconds) * 1000:.0f}"
 
 
 def as_text(cells: Sequence[str]) -> str:
     """Return a row for a terminal."""
-    widths = (32, 12, 12, 12, 12, 6, 6, 6, 6)
+    widths = (32, 16, 16, 18, 18, 6, 6, 6, 6)
     aligned = [
         cell.rjust(width) if number in RIGHT_ALIGNED else cell.ljust(width)
         for number, (cell, width) in enumerate(zip(cells, widths, strict=False))
