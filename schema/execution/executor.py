@@ -25,6 +25,8 @@ from persistence.db.response_budget import ResponseBudget, begin_response
 
 SMALL = 256
 """Objects of a response that are completed without a pause."""
+SMALL_BYTES = 64 * 1024
+"""Bytes of its values, likewise: one value may have 8 MiB, which take 20 ms and more."""
 CHUNK = 250
 """Items of a list whose resolvers wait at the same time. Each of them needs several objects, and a full
 garbage collection blocks the event loop for the longer, the more objects there are."""
@@ -79,7 +81,7 @@ class BudgetedExecutor(StrawberryGraphQLCoreExecutionContext):
 
         A small response never waits, so that the loads of all of its fields become one statement.
         """
-        return self.budget.objects > SMALL and self.share.is_used_up
+        return (self.budget.objects > SMALL or self.budget.size > SMALL_BYTES) and self.share.is_used_up
 
     def complete_leaf_value(self, return_type: GraphQLLeafType, result: Any) -> Any:  # type: ignore[override]
         value = super().complete_leaf_value(return_type, result)

@@ -1,6 +1,8 @@
 """Secrets as rows: set, used, rotated and deleted in any order; only a node call gets the values."""
 
 import asyncio
+import base64
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -247,6 +249,38 @@ async def test_secrets_can_be_set_and_used_while_they_are_rotated(
         assert await values.resolve(project, [name]) == {name: f"{name} second"}
     await rotating
     assert await values.resolve(project, names) == {name: f"{name} second" for name in names}
+
+
+async def test_processes_that_change_the_setting_one_after_the_other_can_read_all_secrets_at_any_time(
+    database: Database, connection: asyncpg.Connection, caller: Caller, project: str, tmp_path: Path
+) -> None:
+    old, new = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+    steps = [old, f"{old},{new}", f"{new},{old}", "rotate", new]
+    sources = {step: KeySource(step, tmp_path / "none") for step in steps if step != "rotate"}
+    names = [f"key{number}" for number in range(20)]
+
+    async def use(running: list[str], turn: int) -> None:
+        """Let each process write a secret, and each process read it. Some still have the earlier setting."""
+        for index, writing in enumerate(running):
+            name, value = names[(turn + index) % len(names)], f"value {turn}.{index} of {writing[:4]}"
+            await SecretWriter(database, caller, sources[writing], project).put(name, value)
+            for reading in running:
+                assert await SecretResolver(database, sources[reading]).resolve(project, [name]) == {name: value}
+
+    for turn in range(len(names)):
+        await use([old], turn)
+    for before, after in itertools.pairwise(steps):
+        if after == "rotate":
+            rotating = asyncio.create_task(rotate(connection, sources[before].keyring()))
+            for turn in range(20):
+                await use([before, before], turn)
+            assert (await rotating).undecryptable == []
+            continue
+        before = f"{new},{old}" if before == "rotate" else before
+        for turn in range(5):
+            await use([before, after, before], turn)
+    assert (await check(connection, sources[new].keyring())).undecryptable == []
+    assert len(await SecretResolver(database, sources[new]).resolve(project, names)) == len(names)
 
 
 async def test_a_secret_that_cannot_be_decrypted_is_named_and_not_changed(
