@@ -12,6 +12,7 @@ in memory until `FrozenObjects.release`, which visits everything, while nobody i
 
 import asyncio
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -45,13 +46,13 @@ class FrozenObjects:
     """
 
     def __init__(self) -> None:
-        self._base = self._frozen = 0
-        """The frozen objects after the start, and those frozen since. Many of these may be gone."""
+        self._base = self._base_blocks = 0
+        """After the start: the frozen objects, and the allocated blocks of memory."""
         self._is_second = False
 
     def start(self) -> None:
         freeze_modules()
-        self._base = gc.get_freeze_count()
+        self._set_base()
         gc.callbacks.append(self._on_collection)
 
     def stop(self) -> None:
@@ -68,21 +69,20 @@ class FrozenObjects:
             Whether it has collected.
         """
         limit = MAX_GROWTH if is_idle else MOST_GROWTH
-        if self._frozen <= limit:
-            return False
-        # This visits every frozen object, so it is done only if there may be too many.
-        self._frozen = gc.get_freeze_count() - self._base
-        if self._frozen <= limit:
+        # The count of the frozen objects visits each of them, so it is made only if there may be too many.
+        if sys.getallocatedblocks() - self._base_blocks <= limit or gc.get_freeze_count() - self._base <= limit:
             return False
         gc.unfreeze()
         gc.collect()  # The callback freezes what survives.
-        self._base, self._frozen = gc.get_freeze_count(), 0
+        self._set_base()
         return True
+
+    def _set_base(self) -> None:
+        self._base, self._base_blocks = gc.get_freeze_count(), sys.getallocatedblocks()
 
     def _on_collection(self, phase: Literal["start", "stop"], info: dict[str, int]) -> None:
         if phase != "stop" or info["generation"] != 2:
             return
-        self._frozen += len(gc.get_objects(generation=2))
         gc.freeze()
         if self._is_second:
             self._is_second = False

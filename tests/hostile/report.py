@@ -161,6 +161,7 @@ def codes(value: object) -> Counter[str]:
 
 def _codes(value: object) -> list[str]:
     if isinstance(value, Mapping):
-        own = [value["code"]] if isinstance(value.get("code"), str) else []
+        code = value.get("code")
+        own = [code] if isinstance(code, str) and code.isupper() else []  # The code of a node is no error code.
         return own + [code for inner in value.values() for code in _codes(inner)]
     return [code for inner in value for code in _codes(inner)] if isinstance(value, list | tuple) else []

@@ -52,9 +52,9 @@ def test_a_full_collection_visits_no_survivors_of_an_earlier_one(frozen: FrozenO
 
 
 @pytest.mark.parametrize(("is_idle", "growth", "most", "is_freed"), [
-    (True, -1, 10**9, True),
-    (False, -1, 10**9, False),
-    (False, -1, -1, True),
+    (True, -(10**9), 10**9, True),
+    (False, -(10**9), 10**9, False),
+    (False, -(10**9), -(10**9), True),
     (True, 10**9, 10**9, False),
 ])  # fmt: skip
 def test_many_frozen_objects_are_released_when_nobody_is_connected_or_before_they_fill_the_memory(
