@@ -1,4 +1,4 @@
-"""The commands `runs`, `workflows`, `triggers`, `workers`, `queue` and `logs`, over the public API."""
+"""The commands `runs`, `workflows`, `triggers`, `endpoints`, `workers`, `queue` and `logs`, over the public API."""
 
 from typing import Annotated, Any
 
@@ -76,6 +76,29 @@ def triggers(
     from app.cli.operations.objects import TRIGGERS
 
     _list_or_show(TRIGGERS, id, json, url, token, limit=limit, project=project)
+
+
+@app.command()
+def endpoints(
+    id: Annotated[str | None, typer.Argument(help="The endpoint to show. Default: list endpoints.")] = None,
+    project: Project = None,
+    json: Json = False,
+    url: Url = None,
+    token: Token = None,
+) -> None:
+    """List the endpoints that receive notifications, newest first, or show one with its last deliveries."""
+    from app.cli.operations.connection import run_against_server
+    from app.cli.operations.objects import ENDPOINTS, list_endpoints
+    from app.cli.operations.output import print_json, print_table
+
+    if id is not None:
+        _list_or_show(ENDPOINTS, id, json, url, token)
+        return
+    rows = run_against_server(lambda client: list_endpoints(client, project), url, token)
+    if json:
+        print_json(rows)
+    else:
+        print_table(rows, ENDPOINTS.columns, "no endpoints")
 
 
 @app.command()

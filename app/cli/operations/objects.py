@@ -95,6 +95,23 @@ TRIGGERS = ObjectKind(
         "error": itemgetter("lastError"),
     },
 )
+ENDPOINTS = ObjectKind(
+    "endpoint",
+    "endpoints",
+    "id url description events enabled failingSince lastDeliveredAt lastError project { id name }",
+    """id url description events tags secret enabled failingSince lastDeliveredAt lastError project { name }
+    workflows { id name }
+    deliveries(first: 10) { nodes { id event status attempts responseStatus error nextAttemptAt createdAt subjectId } }""",
+    {
+        "id": itemgetter("id"),
+        "url": itemgetter("url"),
+        "events": lambda row: ", ".join(row["events"]),
+        "enabled": itemgetter("enabled"),
+        "delivered": lambda row: age(row["lastDeliveredAt"]),
+        "failing": lambda row: age(row["failingSince"]),
+        "error": itemgetter("lastError"),
+    },
+)
 QUEUE = ObjectKind(
     "run",
     "runs",
@@ -172,6 +189,14 @@ async def show_object(client: ApiClient, kind: ObjectKind, id: str) -> dict[str,
     found: dict[str, Any] | None = (await client.execute(query, id=id))["found"]
     if found is None:
         raise RunRefused(f"there is no {kind.name} with the id {id!r}, or you may not see it")
+    return found
+
+
+async def list_endpoints(client: ApiClient, project: str | None) -> list[dict[str, Any]]:
+    """Return the endpoints of a project, or of all. Raises RunRefused."""
+    query = f"query ($project: ID) {{ endpoints(projectId: $project) {{ {ENDPOINTS.listed} }} }}"
+    chosen = None if project is None else await project_id(client, project)
+    found: list[dict[str, Any]] = (await client.execute(query, project=chosen))["endpoints"]
     return found
 
 

@@ -135,8 +135,8 @@ def write_files(folder: Path, workflows: Sequence[PortableWorkflow], secrets: Se
             )
         target.mkdir(parents=True, exist_ok=True)
         for workflow in workflows:
-            _replace(target / file_name(workflow.name), workflow.text())
-        _replace(folder / SECRETS, json.dumps(sorted(secrets), ensure_ascii=False, indent=2) + "\n")
+            replace_file(target / file_name(workflow.name), workflow.text())
+        replace_file(folder / SECRETS, json.dumps(sorted(secrets), ensure_ascii=False, indent=2) + "\n")
         for path in target.glob("*.json"):
             if path.name not in names:
                 path.unlink()
@@ -144,7 +144,7 @@ def write_files(folder: Path, workflows: Sequence[PortableWorkflow], secrets: Se
         raise ArgumentError(f"{error.filename or folder} cannot be written: {error.strerror}") from error
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write a file completely or not at all."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)
@@ -162,14 +162,14 @@ def read_files(folder: Path) -> tuple[list[PortableWorkflow], list[str]]:
     names = [workflow.name for workflow in workflows]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ArgumentError(f"several files in {folder / FOLDER} have the name {twice[0]!r}")
-    secrets = _read(folder / SECRETS) if (folder / SECRETS).exists() else []
+    secrets = read_value(folder / SECRETS) if (folder / SECRETS).exists() else []
     if not isinstance(secrets, list):
         raise ArgumentError(f"{folder / SECRETS} must be a list of names")
     return workflows, [str(name) for name in secrets]
 
 
 def _read_workflow(path: Path) -> PortableWorkflow:
-    value = _read(path)
+    value = read_value(path)
     try:
         triggers = tuple(PortableTrigger(**one) for one in value.get("triggers", []))
         if not all(isinstance(one.name, str) and isinstance(one.kind, str) for one in triggers):
@@ -188,5 +188,6 @@ def _read_workflow(path: Path) -> PortableWorkflow:
         raise ArgumentError(f"{path} is no file of a workflow: {error or type(error).__name__}") from error
 
 
-def _read(path: Path) -> Any:
+def read_value(path: Path) -> Any:
+    """Read a file of JSON. Raises ArgumentError."""
     return parse_json(read_text(path), str(path))

@@ -16,6 +16,7 @@ from app.cli import arguments
 from app.cli.arguments import ArgumentError
 from app.cli.client import ApiClient, RunRefused
 from app.cli.main import app
+from app.cli.project_files.endpoints import read_endpoint_file
 from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
 from app.cli.project_files.portable import PortableWorkflow, file_name, read_files, with_ids, with_names, write_files
 from app.cli.project_files.remote import change, read_project
@@ -130,6 +131,34 @@ async def treadle(*arguments: str) -> str:
     result = await asyncio.to_thread(CliRunner().invoke, app, list(arguments))
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+async def test_endpoints_follow_the_file_and_are_deleted_only_when_asked(
+    api: ApiClient, address: str, source: str, target: str, tmp_path: Path
+) -> None:
+    url = "https://hooks.example.com/in"
+    values = {"url": url, "events": ["RUN_FAILED"], "secret": "hook_key", "tags": ["b", "a"]}
+    child = (await read_project(api, source)).workflows[CHILD].id
+    await change(api, "createEndpoint", "endpoint { id }", projectId=source, workflowIds=[child], **values)
+    await treadle("export", str(tmp_path), "--project", "dev", "--url", address)
+    [stored] = json.loads((tmp_path / "endpoints.json").read_text())
+    assert (stored["url"], stored["workflows"], stored["tags"]) == (url, [CHILD], ["a", "b"])
+    arguments = "import", str(tmp_path), "--project", "prod", "--url", address
+    assert f"endpoint {url}: create" in await treadle(*arguments, "--dry-run")
+    await treadle(*arguments)
+    assert "endpoint" not in await treadle(*arguments)
+    listed = json.loads(await treadle("endpoints", "--project", "prod", "--json", "--url", address))
+    assert [(one["url"], one["enabled"]) for one in listed] == [(url, True)]
+    assert "RUN_FAILED" in await treadle("endpoints", listed[0]["id"], "--url", address)
+    rewrite(tmp_path / "endpoints.json", lambda value: value[0].update(enabled=False))
+    assert f"endpoint {url}: change" in await treadle(*arguments)
+    (tmp_path / "endpoints.json").write_text("[]")
+    assert f"stay: {url} (--prune deletes them)" in await treadle(*arguments)
+    await treadle(*arguments, "--prune")
+    assert "no endpoints" in await treadle("endpoints", "--project", "prod", "--url", address)
+    (tmp_path / "endpoints.json").write_text('[{"url": 1}]')
+    with pytest.raises(ArgumentError, match="is no list of endpoints"):
+        read_endpoint_file(tmp_path)
 
 
 async def versions(api: ApiClient, project: str) -> Any:
