@@ -53,7 +53,7 @@ async def test_text_that_parses_as_an_expression_is_evaluated_as_one(
         ("a >", "unexpected end", 1, 4),
         ("{{ 1 + }}", "unexpected end", 1, 8),
         ("1 + )", "unexpected `)`", 1, 5),
-        ("Dear {{ name", "unexpected end", 1, 9),
+        ("Dear {{ name", "`{{` has no end", 1, 6),
         ("hello world", "unexpected", 1, 7),
     ],
 )

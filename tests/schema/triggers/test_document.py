@@ -21,28 +21,21 @@ async def test_the_operations_of_the_page_work_in_their_order(context: Context, 
     context.resources, context.public_url = {"secrets": secrets}, "https://treadle.example.com"
     workflow_id = await new_workflow(context, with_output("{{ input }}"))
     await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
-    trigger_id, answers = "", {}
+    trigger_id = ""
+    answers: dict[str, list[dict[str, Any]]] = {}
     for operation in OPERATIONS:
         text = (
             operation.replace("wf_…", workflow_id).replace("trg_…", trigger_id).replace("whsec_…", "whsec_" + "a" * 44)
         )
         for name, value in (await call(context, text)).items():
             assert (value.get("errors", []), value.get("warnings", [])) == ([], []), (name, value)
-            answers[name] = value
+            answers.setdefault(name, []).append(value)
             trigger_id = (value.get("trigger") or {}).get("id", trigger_id)
-    assert list(answers) == [
-        "createTrigger",
-        "testTrigger",
-        "runTrigger",
-        "updateTrigger",
-        "deleteTrigger",
-        "setSecret",
-    ]
-    assert answers["testTrigger"]["inputs"] == {"day": "2030-01-01T09:00:00Z"}
-    assert answers["testTrigger"]["wouldFire"] is True
-    assert answers["updateTrigger"]["trigger"]["config"]["cron"] == "0 8 * * *"
-    assert answers["deleteTrigger"]["deletedId"]
-    assert "/" in answers["createTrigger"]["trigger"]["webhookUrl"]
+    [tested], [updated], [deleted] = answers["testTrigger"], answers["updateTrigger"], answers["deleteTrigger"]
+    assert (tested["inputs"], tested["wouldFire"]) == ({"day": "2030-01-01T09:00:00Z"}, True)
+    assert updated["trigger"]["config"]["cron"] == "0 8 * * *"
+    assert deleted["deletedId"] == updated["trigger"]["id"]
+    assert any("webhookUrl" in created["trigger"] for created in answers["createTrigger"])
 
 
 async def test_a_code_that_looks_like_a_known_one_has_a_warning_with_a_suggestion(context: Context) -> None:
