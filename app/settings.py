@@ -247,7 +247,8 @@ class Settings(BaseSettings):
         ge=1,
         description="Megabytes that the runs of one project may store: inputs, outputs, events and checkpoints, before "
         "compression by Postgres. Further runs are refused with code LIMIT until runs are deleted, or expire. Runs that "
-        "were accepted, and child runs, continue up to `TREADLE_RUN_STORAGE_MB`. `never`: no limit.",
+        "were accepted, and child runs, continue up to `TREADLE_RUN_STORAGE_MB`. "
+        "`never`: no limit. Reduce it if the disk is small.",
     )
     run_storage_mb: Annotated[int | None, NEVER] = Field(
         1_000,
@@ -305,7 +306,7 @@ class Settings(BaseSettings):
         5,
         gt=0,
         description="Days for which all messages to an endpoint have failed, after which it is disabled. Enabling it "
-        "begins anew.",
+        "begins anew. Increase it if receivers may be away for longer.",
     )
     presence: Literal["auto", "off"] = Field(
         "auto",

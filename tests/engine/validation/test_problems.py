@@ -274,6 +274,14 @@ def test_an_unknown_code_of_retry_has_a_suggestion(code: str, hint: str) -> None
     assert repr(code) in warning.message and hint in warning.message
 
 
+@pytest.mark.parametrize("wrong", ["except_starter", "exceptstarter", "exceptStarters"])
+def test_an_unknown_field_of_a_nested_object_has_the_name_that_specs_use(wrong: str) -> None:
+    asking = {"id": "h", "type": "human", "config": {"prompt": "x", "answerers": {wrong: True}}}
+    [error] = validate(spec([asking]), TYPES).errors
+    assert error.field == f"nodes[0].config.answerers.{wrong}"
+    assert error.message.endswith("did you mean `exceptStarter`?")
+
+
 HTTP = {"id": "h", "type": "http", "config": {}}
 NAMES: dict[str, tuple[dict[str, Any], str]] = {
     "the error of a branch": (node("b", "{{ error.message }}"), "`node_id.output.error`"),
