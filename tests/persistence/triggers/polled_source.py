@@ -1,6 +1,7 @@
 """A trigger that polls, and workers that fire it at any time."""
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 from engine.triggers.registry import installed_trigger_kinds
@@ -36,12 +37,13 @@ class PolledSource:
         limit, kinds = QueueLimit(queue_limit), installed_trigger_kinds()
         return DueTriggers(self.database, kinds, max_failures=max_failures, queue_limit=limit, resources=self.resources)
 
-    async def poll(self, due: DueTriggers | None = None, document: bytes | None = None) -> list[str]:
-        """Poll at the next planned time, and return the keys of what has fired or failed by it."""
+    async def poll(
+        self, due: DueTriggers | None = None, document: bytes | None = None, at: datetime | None = None
+    ) -> list[str]:
+        """Poll at the next planned time or at another one, and return the keys of what has fired or failed by it."""
         self.peer.document = self.peer.document if document is None else document
         due = due or self.worker()
-        row = await self.row()
-        self.now = max(self.now, row["next_fire_at"] or self.now)
+        self.now = max(self.now, at or (await self.row())["next_fire_at"] or self.now)
         ready = asyncio.Event()
         due.when_ready(ready.set)
         fired = (await due.fire_batch(self.now)).fired

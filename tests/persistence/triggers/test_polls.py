@@ -172,7 +172,7 @@ async def test_two_workers_and_a_lost_one_ask_and_fire_once(source: PolledSource
     await source.create()
     source.peer.document = numbered(1)
     first, second = source.worker(), source.worker()
-    results = await asyncio.gather(source.poll(first), source.poll(second))
+    results = await asyncio.gather(source.poll(first, at=NOON), source.poll(second, at=NOON))
     assert sorted(map(len, results)) == [0, 1] and len(source.peer.seen) == 1
 
     lost = source.worker()
