@@ -46,6 +46,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.api_key.load(id)
         case Prefix.AUDIT_ENTRY:
             return await context.loaders.audit_entry.load(id)
+        case Prefix.BULK_JOB:
+            return await context.loaders.bulk_job.load(id)
         case Prefix.DRAFT:
             return await context.loaders.draft.load(Prefix.WORKFLOW + id.removeprefix(Prefix.DRAFT))
         case Prefix.SECRET:

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from persistence import audit_log
+from persistence.bulk_jobs import job as bulk_jobs
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.db.pagination import totals
@@ -82,6 +83,7 @@ class Loaders:
     """
 
     api_key = _Loader(api_keys.get_many)
+    bulk_job = _Loader(bulk_jobs.get_many)
     audit_entry = _Loader(audit_log.get_many)
     secret = _Loader(secrets.get_many)
     project = _Loader(projects.get_many)

@@ -17,6 +17,7 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
         "apiKeys": Role.ADMIN,
         "auditLog": Role.ADMIN,
+        "bulkJob": Role.VIEWER,
         "compareRuns": Role.VIEWER,
         "diffVersions": Role.VIEWER,
         "endpoint": Role.VIEWER,
@@ -51,6 +52,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "archiveVersion": Role.EDITOR,
         "backfillTrigger": Role.RUNNER,
         "cancelRun": Role.RUNNER,
+        "cancelRuns": Role.RUNNER,
         # In no project: see Caller.may_create_projects.
         "createProject": Role.ADMIN,
         "createEndpoint": Role.EDITOR,
@@ -60,6 +62,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "createVersion": Role.EDITOR,
         "createWorkflow": Role.EDITOR,
         "deleteEndpoint": Role.EDITOR,
+        "deleteRuns": Role.EDITOR,
         "deleteSecret": Role.EDITOR,
         "deleteTrigger": Role.EDITOR,
         "deleteWorkflow": Role.EDITOR,
@@ -73,6 +76,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "restoreVersion": Role.EDITOR,
         "resumeRun": Role.RUNNER,
         "retryRun": Role.RUNNER,
+        "retryRuns": Role.RUNNER,
         "revokeApiKey": Role.ADMIN,
         "rotateWebhookToken": Role.EDITOR,
         "runAdhoc": Role.RUNNER,

@@ -10,6 +10,7 @@ from engine.expressions import evaluator
 from engine.spec import diff
 from engine.triggers import webhook
 from persistence import problems
+from persistence.bulk_jobs import job
 from persistence.caller import Role as Role_
 from persistence.maintenance import queue_facts
 from persistence.runs import run_order
@@ -31,6 +32,7 @@ SKIPPED: the source left by other edges, was skipped, or has ended with its run.
 )
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
+BulkAction = strawberry.enum(job.BulkAction)
 Bucket = strawberry.enum(reading.Bucket)
 RunOrderField = strawberry.enum(run_order.RunOrderField)
 OrderDirection = strawberry.enum(run_order.OrderDirection)

@@ -4,6 +4,7 @@ import strawberry
 
 from schema.api_key import ApiKeyMutations
 from schema.notifications.mutations import EndpointMutations
+from schema.runs.bulk import BulkMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import NodeTestMutations
 from schema.secret import SecretMutations
@@ -16,6 +17,7 @@ class Mutation(
     WorkflowMutations,
     RunMutations,
     DeriveMutations,
+    BulkMutations,
     NodeTestMutations,
     SecretMutations,
     ApiKeyMutations,

@@ -85,7 +85,7 @@ class OncePerKey(ProblemsAsErrors):
         return await idempotent.call_once(info.context, input.idempotency_key, name, arguments, act, repeat)
 
 
-_OBJECTS = ("api_key", "delivery", "draft", "endpoint", "project", "secret", "trigger", "version", "workflow")
+_OBJECTS = ("api_key", "delivery", "draft", "endpoint", "job", "project", "secret", "trigger", "version", "workflow")
 """The fields of payloads that have the object of a keyed mutation."""
 
 

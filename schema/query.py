@@ -5,6 +5,7 @@ import strawberry
 from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
 from schema.notifications.endpoint import EndpointQueries
+from schema.runs.bulk import BulkQueries
 from schema.runs.comparison import ComparisonQueries
 from schema.runs.queries import RunQueries
 from schema.runs.worker import WorkerQueries
@@ -19,6 +20,7 @@ from schema.workflows.queries import WorkflowQueries
 class Query(
     WorkflowQueries,
     RunQueries,
+    BulkQueries,
     CatalogQueries,
     SecretQueries,
     ApiKeyQueries,

@@ -59,6 +59,7 @@ from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.idempotent import finish_shielded
 from resolvers.policy import OperationPolicy, SubscriptionLimit
+from resolvers.runs.bulk import work_forever
 from web.site import routes as page_routes
 from worker.gc_tuning import FrozenObjects, frozen_objects
 from worker.resource_options import resource_options
@@ -117,6 +118,9 @@ class ServerApp:
             stack.push_async_callback(finish_shielded, SETTLE_S)
             for task in (
                 asyncio.create_task(self.probes.watch_workers(), name="workers"),
+                asyncio.create_task(
+                    work_forever(self.context_of, self.context_of(Caller("bulk jobs", {}))), name="bulk jobs"
+                ),
                 asyncio.create_task(self._release_frozen(stack.enter_context(frozen_objects())), name="memory"),
             ):
                 stack.push_async_callback(_stop, task)

@@ -31,6 +31,7 @@ class Prefix(StrEnum):
     SECRET = "sec"
     API_KEY = "key"
     AUDIT_ENTRY = "aud"
+    BULK_JOB = "blk"
     BROWSER_SESSION = "ses"
     ENDPOINT = "ep"
     DELIVERY = "dlv"

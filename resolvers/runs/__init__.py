@@ -7,6 +7,7 @@
 - start: create, execute and start runs, and wait until one is idle
 - control: cancel, pause, resume, rewind, step, answer, and set breakpoints
 - derive: retry and fork
+- bulk: choose the runs of bulk jobs, and work on these
 - signals: send events to runs, receive callbacks, and list them
 - projection: a run as one subscriber has seen it
 - subscriptions: follow runs, events, lists of runs and drafts

@@ -8,6 +8,7 @@
 - signal: `Signal`, and the input and payload of `sendEvent`
 - inputs: input types and payloads of run mutations, and their conversion to domain arguments
 - queries, mutations: root fields
+- bulk: `BulkJob`, and its root fields
 - worker: `Worker`, and its root field
 - comparison: `RunComparison`, and its root field
 - node_test: `testNode`

@@ -55,9 +55,9 @@ class WorkflowQueries:
         workflow_id: strawberry.ID | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-        bucket: Bucket = Bucket.DAY,
+        bucket: Bucket | None = Bucket.DAY,
     ) -> Statistics:
-        return await statistics(info.context, project_id, workflow_id, since, until, bucket)
+        return await statistics(info.context, project_id, workflow_id, since, until, bucket or Bucket.DAY)
 
     @strawberry.field(graphql_type=ProjectType | None)
     @staticmethod

@@ -117,9 +117,9 @@ class WorkflowType(Node):
         info: Info,
         since: datetime | None = None,
         until: datetime | None = None,
-        bucket: Bucket = Bucket.DAY,
+        bucket: Bucket | None = Bucket.DAY,
     ) -> Statistics:
-        return await statistics(info.context, workflow.project_id, workflow.id, since, until, bucket)
+        return await statistics(info.context, workflow.project_id, workflow.id, since, until, bucket or Bucket.DAY)
 
     @strawberry.field(
         graphql_type=Connection[Annotated["TriggerType", strawberry.lazy("schema.triggers.trigger")]],

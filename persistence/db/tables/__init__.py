@@ -7,6 +7,7 @@ The predicates of the indexes are the ones in the migrations, which are the sour
 
 Modules:
     access: Secrets, API keys, sessions of browsers, the audit log and idempotency keys of callers.
+    bulk_jobs: Bulk operations on runs.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
     endpoints: Endpoints of other systems, and the deliveries to them.
     histories: What happens in runs: events, states and outputs of nodes, checkpoints.
@@ -20,6 +21,7 @@ Modules:
 
 from persistence.db.tables.access import api_keys, audit_log, browser_sessions, mutation_keys, secrets
 from persistence.db.tables.base import Id, Moment, metadata
+from persistence.db.tables.bulk_jobs import bulk_jobs
 from persistence.db.tables.endpoints import deliveries, endpoints
 from persistence.db.tables.histories import checkpoints, events, node_outputs, node_states, pending_writes
 from persistence.db.tables.processes import worker_heartbeats, workers
@@ -35,6 +37,7 @@ __all__ = [
     "api_keys",
     "audit_log",
     "browser_sessions",
+    "bulk_jobs",
     "checkpoints",
     "deliveries",
     "drafts",

@@ -26,4 +26,5 @@ Modules:
     0023_statistics: The ends of runs and their sums, and the trigger that counts them.
     0024_trial_versions: Trial versions without a number, and the name and note of versions.
     0025_mutation_keys: Idempotency keys of mutations that start no run.
+    0026_bulk_jobs: Jobs that cancel, retry or delete many runs.
 """

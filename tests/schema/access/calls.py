@@ -94,6 +94,7 @@ NODES = {
     "secret": "Secret",
     "api_key": "ApiKey",
     "audit_entry": "AuditEntry",
+    "bulk_job": "BulkJob",
 }
 """The kinds of objects that `node` finds, and their types."""
 
@@ -117,6 +118,7 @@ QUERIES = [
     *(Call("runs", {"filter": {name: FILTER[name]}}) for name in ("workflowId", "versionId", "triggerId")),
     Call("stats", {"projectId": "{project}", **PERIOD}),
     Call("stats", {"workflowId": "{workflow}"}),
+    Call("bulkJob", {"id": "{bulk_job}"}),
     Call("nodeTypes"),
     Call("nodeType", {"name": "start"}),
     Call("tools"),
@@ -203,6 +205,11 @@ MUTATIONS = [
     ),
     _mutation("executeRun", runId="{pending_run}", inputs={"value": "a value of the run"}, idempotencyKey="execute"),
     _mutation("cancelRun", runId="{cancelled_run}", reason="enough", idempotencyKey="cancel"),
+    *(
+        _mutation(name, projectId="{project}", filter=FILTER, max=1, dryRun=True)
+        for name in ("cancelRuns", "retryRuns", "deleteRuns")
+    ),
+    _mutation("cancelRuns", projectId="{project}", filter={"tags": ["a"]}, dryRun=True, idempotencyKey="bulk"),
     _mutation("pauseRun", runId="{queued_run}", timeoutMs=0, idempotencyKey="pause"),
     _mutation("resumeRun", runId="{paused_run}", checkpointId="{paused_checkpoint}", idempotencyKey="resume"),
     _mutation("resumeRun", runId="{waiting_run}", waitId="{wait}", answer="an answer", idempotencyKey="answer"),

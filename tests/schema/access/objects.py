@@ -168,6 +168,9 @@ async def _store_waiting(admin: Context, ids: dict[str, str]) -> None:
     ids["retry"] = made["run"]["id"]
     made = await _make(admin, "sendEvent", "signal { id }", runId=ids["waiting_run"], name="kept", payload=1)
     ids["signal"] = made["signal"]["id"]
+    bulk = {"projectId": ids["project"], "filter": {"tags": ["none"]}}
+    text = "mutation($input: BulkInput!) { cancelRuns(input: $input) { job { id } } }"
+    ids["bulk_job"] = (await call(admin, text, input=bulk))["cancelRuns"]["job"]["id"]
     pool = admin.database.pool
     ended = "UPDATE deliveries SET status = 'FAILED' WHERE endpoint_id = $1 RETURNING id"
     ids["message"] = await pool.fetchval(ended, ids["endpoint"])
