@@ -50,6 +50,7 @@ _INSTEAD = {
     "filesizeformat": "`(x / 1048576) | round(1) ~ ' MiB'`",
 }
 """What to write instead of filters of other template languages."""
+_IMPOSSIBLE = re.compile(r"unable to calculate (.+ (\*\*|//|[-+*/%]) .+)")
 _NOT_POSSIBLE = "this operation is not possible with these values"
 
 
@@ -190,6 +191,9 @@ def _about(text: str, code: str) -> str:
         is_literal = operand in ("true", "false", "none") or not operand[:1].isalpha()
         advice = "" if is_literal else f"; if it is null, write `-({operand} or 0)`"
         return f"`{operand}` is no number, so `-` cannot be calculated{advice}"
+    if values := _IMPOSSIBLE.fullmatch(text):
+        reason = "it divides by 0" if values[2] in ("/", "//", "%") else "the result is too large"
+        return f"`{quoted(code) or values[1]}` cannot be calculated: {reason}"
     name = found[0] if (found := _NAME.match(code)) else ""
     if text == "invalid operation" and name == "dict":
         return "`dict` needs an object, or arguments with names, as in `dict(a=1)`"
