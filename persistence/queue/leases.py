@@ -28,7 +28,7 @@ class LeaseStatus:
     """Whether a wait of the run has an answer."""
     breakpoints: frozenset[str]
     """The ids of the nodes before which the run pauses."""
-    stored_bytes: int = 0
+    stored_bytes: int
 
 
 async def renew(pool: asyncpg.Pool, leases: Sequence[Lease], ttl_s: float) -> dict[str, LeaseStatus]:
