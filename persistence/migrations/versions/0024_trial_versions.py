@@ -20,7 +20,9 @@ def upgrade() -> None:
         " WHERE number = 0 AND workflow_id IS NOT NULL"
     )
     op.drop_constraint("uq_versions_workflow_id_number", "versions")
-    op.drop_constraint("uq_versions_workflow_id_spec_hash", "versions")
+    # After a downgrade it is an index.
+    op.execute("ALTER TABLE versions DROP CONSTRAINT IF EXISTS uq_versions_workflow_id_spec_hash")
+    op.execute("DROP INDEX IF EXISTS uq_versions_workflow_id_spec_hash")
 
 
 def downgrade() -> None:

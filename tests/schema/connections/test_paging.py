@@ -97,8 +97,20 @@ async def rows(context: Context, worker: JournalWorker, project: str) -> Rows:
         " VALUES ($1, $2, $3, 'POST', '{}', '{}', '', 'UNSIGNED', false)",
         [(new_id("whd"), project, hook_id) for _ in range(COUNT)],
     )
+    endpoint_ids = [new_id("ep") for _ in range(COUNT)]
+    await pool.executemany(
+        "INSERT INTO endpoints (id, project_id, url, description, events, workflow_ids, tags, secret, enabled, created_by)"
+        " VALUES ($1, $2, 'https://example.org', '', '{RUN_FAILED}', '{}', '{}', 'KEY', false, 'tester')",
+        [(id, project) for id in endpoint_ids],
+    )
+    await pool.executemany(
+        "INSERT INTO deliveries (id, project_id, endpoint_id, event, subject_id, payload)"
+        " VALUES ($1, $2, $3, 'RUN_FAILED', $4, '{}')",
+        [(new_id("dlv"), project, endpoint_ids[0], run_id) for _ in range(COUNT)],
+    )
     return Rows(
         {
+            "Endpoint": endpoint_ids[0],
             "Workflow": workflow_id,
             "WorkflowVersion": version["version"]["id"],
             "Run": run_id,
