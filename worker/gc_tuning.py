@@ -15,7 +15,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import ClassVar, Literal
 
 THRESHOLDS = 50_000, 5, 400
 """Allocations between two collections of the youngest generation, and the ratios of the older
@@ -45,10 +45,12 @@ class FrozenObjects:
     makes that number small, and the next full collection comes early and is short.
     """
 
+    _is_second: ClassVar[bool] = False
+    """Whether a second collection runs. All objects of a process share it: one must not follow another."""
+
     def __init__(self) -> None:
         self._base = self._base_blocks = 0
         """After the start: the frozen objects, and the allocated blocks of memory."""
-        self._is_second = False
 
     def start(self) -> None:
         freeze_modules()
@@ -85,15 +87,14 @@ class FrozenObjects:
             return
         gc.freeze()
         if self._is_second:
-            self._is_second = False
             return
         with suppress(RuntimeError):  # There is no event loop before and after the server.
             asyncio.get_running_loop().call_soon(self._collect_again)
 
     def _collect_again(self) -> None:
-        self._is_second = True
+        FrozenObjects._is_second = True
         gc.collect()
-        self._is_second = False
+        FrozenObjects._is_second = False
 
 
 @contextmanager

@@ -84,6 +84,19 @@ async def test_a_second_collection_lets_the_next_full_one_come_early(frozen: Fro
     gc.enable()
 
 
+async def test_servers_of_one_process_do_not_make_each_other_collect_again(frozen: FrozenObjects) -> None:
+    gc.disable()
+    before = gc.get_stats()[2]["collections"]
+    with frozen_objects():
+        started = gc.get_stats()[2]["collections"]
+        gc.collect()
+        for _ in range(10):
+            await asyncio.sleep(0)
+    # Each of the two adds one. The start of the second server is one more, which the first one follows.
+    assert gc.get_stats()[2]["collections"] - before <= (started - before) + 4
+    gc.enable()
+
+
 def test_after_the_end_nothing_is_frozen() -> None:
     with frozen_objects():
         link = cycle()
