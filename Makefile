@@ -20,7 +20,7 @@ setup: .venv/.installed ## Create .venv, install the locked packages, and build 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: setup ## Start everything at http://127.0.0.1:8000/graphql
+up: setup ## Start everything at http://127.0.0.1:8000
 	@exec $(BIN)/treadle up
 
 test: setup ## Run all tests on embedded stores, then bench-quick
@@ -44,12 +44,13 @@ mutants: setup .venv-mutants/.installed ## Change core modules in single places 
 	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutation/requirements.lock
 	@touch $@
 
-check: setup check-subjects check-deploy ## Check style, types, import layers, dependencies, GraphQL schema and commit subjects
+check: setup check-subjects check-deploy ## Check style, types, import layers, dependencies, the studio, GraphQL schema and commit subjects
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry . --no-ansi
+	@$(BIN)/python -m web.check
 	@$(BIN)/treadle schema | diff -u schema/schema.graphql - || (echo "the GraphQL schema has changed: check the difference, then run make schema"; exit 1)
 	@$(BIN)/python -m tests.contract.check
 

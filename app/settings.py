@@ -157,6 +157,9 @@ class Settings(BaseSettings):
         description="Whether queries may read the schema. Switch it off if strangers can reach the API; GraphiQL then "
         "completes nothing.",
     )
+    studio: bool = Field(
+        True, description="Whether a browser gets the studio at `/`, which builds, runs and shows workflows by the API."
+    )
     graphiql: bool = Field(
         True, description="Whether a browser that opens the API gets GraphiQL. Switch it off if strangers can reach it."
     )

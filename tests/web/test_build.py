@@ -10,7 +10,9 @@ from web.build import STAMP, WEB, BuildError, build, is_new_enough, machine_node
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name in ("package.json", "package-lock.json", ".npmrc", "index.html"):
+    tmp_path = tmp_path / "web"
+    tmp_path.mkdir()
+    for name in ("package.json", "package-lock.json", ".npmrc", "index.html", "graphiql.html", "generate.mjs"):
         shutil.copy(WEB / name, tmp_path / name)
     shutil.copytree(WEB / "src", tmp_path / "src")
     return tmp_path
@@ -46,7 +48,9 @@ def test_unchanged_inputs_are_not_built_again(project: Path) -> None:
     assert build(project) is False
 
 
-@pytest.mark.parametrize("name", ["package-lock.json", "index.html", "src/main.jsx", "src/operations/new.graphql"])
+@pytest.mark.parametrize(
+    "name", ["package-lock.json", "index.html", "src/main.tsx", "src/graphiql/operations/new.graphql"]
+)
 def test_a_change_of_any_input_changes_the_stamp(project: Path, name: str) -> None:
     before = stamp_of(project)
     with (project / name).open("a") as file:
@@ -70,3 +74,11 @@ def test_the_reason_is_the_first_line_with_an_error_message() -> None:
     assert reason(output) == "npm error The lock file is missing"
     assert reason("first\nlast\n") == "last"
     assert reason("") == "there was no output"
+
+
+def test_a_change_of_the_schema_changes_the_stamp_as_the_types_follow_from_it(project: Path) -> None:
+    before = stamp_of(project)
+    schema = project.parent / "schema" / "schema.graphql"
+    schema.parent.mkdir()
+    schema.write_text("type Query { a: Int }")
+    assert stamp_of(project) != before

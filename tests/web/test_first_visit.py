@@ -8,7 +8,7 @@ from web.build import WEB, machine_node, wheel_node
 
 TABS = [{"query": "query ($a: Int!) { a }", "variables": '{"a": 1}'}, {"query": "{ b }", "variables": "{}"}]
 SCRIPT = """
-import { openFirstTab } from "./src/first_visit.js";
+import { openFirstTab } from "./src/graphiql/first_visit.js";
 const items = new Map(JSON.parse(process.argv[1]));
 const storage = {
   getItem: (key) => items.get(key) ?? null,

@@ -18,7 +18,10 @@ SCRIPT = b"export const answer = 42;\n" * 40
 @pytest.fixture
 def dist(tmp_path: Path) -> Path:
     (tmp_path / "assets").mkdir()
-    (tmp_path / "index.html").write_text('<title>Treadle</title><script src="./assets/index-abc.js"></script>')
+    for name in (site.STUDIO, site.GRAPHIQL):
+        (tmp_path / name).write_text(
+            f'<head><title>Treadle</title></head>{name}<script src="./assets/index-abc.js"></script>'
+        )
     (tmp_path / "assets" / "index-abc.js").write_bytes(SCRIPT)
     (tmp_path / "assets" / "index-abc.js.gz").write_bytes(gzip.compress(SCRIPT))
     (tmp_path / "assets" / "codicon-abc.ttf").write_bytes(b"a font")
@@ -36,6 +39,34 @@ def browser_of(dist: Path) -> TestClient:
 
     app = Starlette(routes=[Route("/graphql", graphql, methods=["GET", "POST"]), *site.routes(dist)])
     return TestClient(app, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+
+
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("/", "./"),
+        ("/workflows", "./"),
+        ("/workflows/", "../"),
+        ("/workflows/wf_1", "../"),
+        ("/runs/run_1?node=a%2Fb", "../"),
+        ("/runs/a/b/c", "../../../"),
+    ],
+)
+def test_each_address_of_the_studio_is_its_page_with_a_relative_base(browser: TestClient, path: str, base: str) -> None:
+    """So a link to a run works, also behind a proxy that adds a path prefix."""
+    answer = browser.get(path)
+    assert answer.status_code == 200
+    assert f'<base href="{base}" />' in answer.text
+    assert "index.html" in answer.text
+    assert "script-src" not in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [("/workflows/wf_1", "application/json"), ("/runs", "*/*"), ("/workflow", "text/html"), ("/api", "text/html")],
+)
+def test_other_paths_and_programs_do_not_receive_the_page(browser: TestClient, path: str, accept: str) -> None:
+    assert browser.get(path, headers={"Accept": accept}).status_code == 404
 
 
 def test_a_browser_receives_the_page_and_revalidates_it_at_each_visit(browser: TestClient) -> None:
@@ -104,5 +135,5 @@ def test_before_the_build_the_page_explains_how_to_build_it_and_assets_are_not_f
 def test_a_page_that_is_built_while_the_server_runs_is_served_at_once(tmp_path: Path) -> None:
     browser = browser_of(tmp_path)
     assert browser.get("/graphql").status_code == 503
-    (tmp_path / "index.html").write_text("built")
+    (tmp_path / site.GRAPHIQL).write_text("built")
     assert browser.get("/graphql").text == "built"

@@ -128,9 +128,20 @@ async def test_a_body_over_the_limit_is_refused(client: httpx.AsyncClient) -> No
         assert (response.status_code, response.json()["errors"][0]["extensions"]["code"]) == (413, "LIMIT")
 
 
-async def test_the_root_redirects_to_the_page(client: httpx.AsyncClient) -> None:
-    response = await client.get("/")
-    assert (response.status_code, response.headers["location"]) == (307, "/graphql")
+async def test_the_root_and_links_into_the_studio_are_its_page(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/workflows/wf_1?node=a", "/runs"):
+        page = await client.get(path, headers={"Accept": "text/html"})
+        assert page.status_code == 200 and 'id="studio"' in page.text
+    other = await client.get("/nothing", headers={"Accept": "text/html"})
+    assert (other.status_code, other.json()["errors"][0]["extensions"]["code"]) == (404, "NOT_FOUND")
+
+
+async def test_without_the_studio_the_root_redirects_to_graphiql(database_url: str, redis_url: str) -> None:
+    settings = Settings(database_url=database_url, redis_url=redis_url, studio=False)
+    async with serving(settings) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+        response = await client.get("/")
+        assert (response.status_code, response.headers["location"]) == (307, "/graphql")
+        assert (await client.get("/runs", headers={"Accept": "text/html"})).status_code == 404
 
 
 async def test_a_request_with_another_host_header_is_refused(client: httpx.AsyncClient) -> None:

@@ -120,8 +120,8 @@ async def test_a_query_ends_after_its_time(database_url: str, redis_url: str) ->
         }
 
 
-async def test_introspection_and_graphiql_can_be_switched_off(database_url: str, redis_url: str) -> None:
-    async with client_of(database_url, redis_url, introspection=False, graphiql=False) as client:
+async def test_introspection_and_the_pages_can_be_switched_off(database_url: str, redis_url: str) -> None:
+    async with client_of(database_url, redis_url, introspection=False, graphiql=False, studio=False) as client:
         for query in INTROSPECTIONS:
             [error] = (await client.post("/graphql", json={"query": query})).json()["errors"]
             assert error["extensions"]["code"] == "FORBIDDEN" and "TREADLE_INTROSPECTION" in error["message"]

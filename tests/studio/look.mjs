@@ -1,0 +1,30 @@
+import { chromium } from "playwright-core";
+const base = "http://127.0.0.1:8377";
+const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
+const page = await browser.newPage({ viewport: { width: 1280, height: 720 } });
+page.on("console", (m) => ["error", "warning"].includes(m.type()) && console.log("console", m.type(), m.text().slice(0, 500)));
+page.on("pageerror", (e) => console.log("pageerror", e.message, e.stack?.slice(0, 400)));
+const shot = (n) => page.screenshot({ path: `/tmp/wt/studio_${n}.png` });
+try {
+  await page.goto(base + "/");
+  await page.getByRole("button", { name: /Support triage/ }).waitFor({ timeout: 8000 });
+  await shot("home");
+  await page.getByRole("button", { name: /Support triage/ }).click();
+  await page.locator(".node-card").first().waitFor({ timeout: 8000 });
+  await page.waitForTimeout(500);
+  await shot("builder");
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  await page.locator("dialog .schema-form").waitFor({ timeout: 8000 });
+  await shot("start");
+  await page.locator("dialog").getByRole("button", { name: "Run" }).click();
+  await page.locator(".node-card.is-completed").first().waitFor({ timeout: 8000 });
+  await page.waitForTimeout(1500);
+  await shot("run");
+  await page.locator(".node-card").nth(1).click();
+  await page.waitForTimeout(800);
+  await shot("runnode");
+  await page.getByRole("tab", { name: "Node", exact: true }).click();
+  await page.waitForTimeout(800);
+  await shot("node");
+} catch (e) { console.log("FAILED", e.message.slice(0, 800)); await shot("failed"); }
+await browser.close();

@@ -1,0 +1,73 @@
+/** The addresses of the studio. Views are loaded when they are opened. `web/site.py` lists their first parts. */
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, Link } from "@tanstack/react-router";
+import { Empty } from "~/shell/notices";
+import { Shell } from "~/shell/shell";
+
+/** What of a builder or a run is open. */
+export interface Place {
+  readonly node?: string;
+  readonly tab?: string;
+  readonly run?: string;
+}
+
+export interface RunsFilter {
+  readonly status?: string;
+  readonly workflow?: string;
+}
+
+function texts<Name extends string>(search: Record<string, unknown>, names: readonly Name[]): { [Key in Name]?: string } {
+  const found = names.filter((name) => typeof search[name] === "string" || typeof search[name] === "number");
+  return Object.fromEntries(found.map((name) => [name, String(search[name])])) as { [Key in Name]?: string };
+}
+
+const root = createRootRoute({ component: Shell, notFoundComponent: NothingHere });
+const home = createRoute({
+  getParentRoute: () => root,
+  path: "/",
+  component: lazyRouteComponent(() => import("~/workflows/home"), "Home"),
+});
+const workflows = createRoute({
+  getParentRoute: () => root,
+  path: "/workflows",
+  component: lazyRouteComponent(() => import("~/workflows/home"), "Home"),
+});
+export const builderRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/workflows/$workflowId",
+  validateSearch: (search): Place => texts(search, ["node", "tab", "run"]),
+  component: lazyRouteComponent(() => import("~/builder/builder"), "Builder"),
+});
+export const runsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/runs",
+  validateSearch: (search): RunsFilter => texts(search, ["status", "workflow"]),
+  component: lazyRouteComponent(() => import("~/runs/run_list"), "RunList"),
+});
+export const runRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/runs/$runId",
+  validateSearch: (search): Pick<Place, "node" | "tab"> => texts(search, ["node", "tab"]),
+  component: lazyRouteComponent(() => import("~/run/run_page"), "RunPage"),
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute]),
+  basepath: new URL(document.baseURI).pathname,
+  defaultPreload: "intent",
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}
+
+function NothingHere() {
+  return (
+    <div className="view">
+      <Empty title="There is nothing at this address">
+        <Link to="/">To the workflows</Link>
+      </Empty>
+    </div>
+  );
+}

@@ -1,0 +1,92 @@
+/** A run: its canvas coloured by state, and beside it what it has done. */
+import { Link, useNavigate } from "@tanstack/react-router";
+import { useEffect, useMemo } from "react";
+import { useQuery } from "urql";
+import { useStore } from "zustand";
+import { RunHeadFragmentDoc, RunPageDocument } from "~api";
+import { specOf } from "~/builder/spec";
+import { useMarks } from "~/canvas/marks";
+import { RunCanvas } from "~/canvas/run_canvas";
+import { runRoute } from "~/routes";
+import { readFragment } from "~/shell/fragments";
+import { Empty, Failure, Loading } from "~/shell/notices";
+import { failureOf } from "~/shell/problems";
+import { Status } from "~/shell/status";
+import { RunActions } from "./actions";
+import { ConnectionBanner } from "./connection_banner";
+import type { LiveStore } from "./live_run";
+import { RunPanel } from "./run_panel";
+import { useLiveRun } from "./use_live_run";
+
+export function RunPage() {
+  const { runId } = runRoute.useParams();
+  const { node, tab } = runRoute.useSearch();
+  const navigate = useNavigate();
+  const marks = useMarks();
+  const live = useLiveRun(runId, marks);
+  const milestone = useStore(live, (state) => state.status);
+  const [{ data, error }, refetch] = useQuery({ query: RunPageDocument, variables: { id: runId } });
+  useEffect(() => {
+    if (milestone !== undefined) refetch({ requestPolicy: "network-only" });
+  }, [milestone, refetch]);
+  const text = JSON.stringify(data?.run?.version.spec);
+  const spec = useMemo(() => (text === undefined ? undefined : specOf(JSON.parse(text))), [text]);
+  const show = (search: { node?: string; tab?: string }) => void navigate({ to: "/runs/$runId", params: { runId }, search, replace: true });
+  if (error && !data) return <div className="view"><Failure title="The run could not be read" text={failureOf(error)} onRetry={() => refetch({ requestPolicy: "network-only" })} /></div>;
+  if (data && !data.run) return <div className="view"><Empty title="There is no such run"><p>It was deleted, or you may not see it.</p><Link to="/runs">To the runs</Link></Empty></div>;
+  const run = data?.run ?? undefined;
+  const head = readFragment(RunHeadFragmentDoc, run);
+  return (
+    <div className="run-view">
+      <div className="run-head">
+        <h1 className="row grow">
+          {run?.workflow ? (
+            <Link to="/workflows/$workflowId" params={{ workflowId: run.workflow.id }} dir="auto">
+              {run.workflow.name}
+            </Link>
+          ) : (
+            <span>Run of a spec</span>
+          )}
+          {run && run.version.number > 0 && <span className="faint">version {run.version.number}</span>}
+          <LiveStatus live={live} standard={head?.status} />
+        </h1>
+        {head?.queueReason && <span className="faint">{head.queueReason.message}</span>}
+        {run && <RunActions run={run} onDerived={(id) => void navigate({ to: "/runs/$runId", params: { runId: id } })} />}
+      </div>
+      <div>
+        <Progress live={live} />
+        <ConnectionBanner live={live} />
+      </div>
+      <div className="run-body">
+        {spec ? <RunCanvas spec={spec} marks={marks} selected={node} onSelect={(id) => show(id === undefined ? {} : { node: id })} /> : <Loading what="the canvas" />}
+        <aside className="side-panel" aria-label="Details of the run">
+          <RunPanel
+            runId={runId}
+            run={run}
+            live={live}
+            node={node}
+            tab={tab}
+            onTab={(next) => show({ ...(node === undefined ? {} : { node }), tab: next })}
+            onNode={(id) => show({ node: id })}
+          />
+        </aside>
+      </div>
+    </div>
+  );
+}
+
+type RunStatusName = NonNullable<ReturnType<LiveStore["getState"]>["status"]>;
+
+export function LiveStatus({ live, standard }: { live: LiveStore; standard: RunStatusName | undefined }) {
+  const status = useStore(live, (state) => state.status) ?? standard;
+  return status === undefined ? null : <Status status={status} />;
+}
+
+export function Progress({ live }: { live: LiveStore }) {
+  const progress = useStore(live, (state) => state.progress);
+  return (
+    <div className="progress-line" role="progressbar" aria-label="Progress of the run" aria-valuenow={Math.round(progress * 100)}>
+      <div style={{ width: `${progress * 100}%` }} />
+    </div>
+  );
+}
