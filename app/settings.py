@@ -158,7 +158,9 @@ class Settings(BaseSettings):
         "completes nothing.",
     )
     studio: bool = Field(
-        True, description="Whether a browser gets the studio at `/`, which builds, runs and shows workflows by the API."
+        True,
+        description="Whether a browser gets the studio at `/`, which builds, runs and shows workflows by the API. "
+        "Switch it off if people have a user interface of their own.",
     )
     graphiql: bool = Field(
         True, description="Whether a browser that opens the API gets GraphiQL. Switch it off if strangers can reach it."
