@@ -13,10 +13,7 @@ FILES = [
     path
     for folder in ("deploy", "docs", ".")
     for path in (ROOT / folder).glob("*.md" if folder == "." else "**/*")
-    if path.is_file()
-    and path.suffix != ".png"
-    and path.suffix not in (".lock", ".pyc", ".json")
-    and "decisions" not in path.parts
+    if path.is_file() and path.suffix not in (".lock", ".pyc", ".json", ".png") and "decisions" not in path.parts
 ]
 
 
