@@ -4,6 +4,7 @@ The journal numbers an event when it commits it. From then on (run_id, seq) iden
 its table row, as the id in the Redis stream and as the client's cursor.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -38,6 +39,15 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float | None = None
+
+    def check(self) -> None:
+        """Raise ValueError for what is no usage: a run is stored, and counted, with its numbers."""
+        for tokens in (self.input_tokens, self.output_tokens):
+            if type(tokens) is not int or not 0 <= tokens <= MAX_INT:
+                raise ValueError(f"the tokens of a usage must be an int from 0 to {MAX_INT:,}, not {tokens!r}")
+        cost = self.cost_usd
+        if cost is not None and (type(cost) not in (int, float) or not 0 <= cost < math.inf):
+            raise ValueError(f"the cost_usd of a usage must be None or a number from 0, not {cost!r}")
 
     def __add__(self, later: "Usage") -> "Usage":
         """Add two usages.

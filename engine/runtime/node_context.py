@@ -240,6 +240,7 @@ class RunNodeContext:
         self._reporter.finish_reason(clean)
 
     def add_usage(self, usage: Usage) -> None:
+        usage.check()
         self._reporter.add_usage(replace(usage, model=self.redact(usage.model)))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:

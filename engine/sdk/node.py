@@ -216,7 +216,10 @@ class NodeContext(Protocol):
         ...
 
     def add_usage(self, usage: Usage) -> None:
-        """Add the tokens and the cost of one model call to this visit."""
+        """Add the tokens and the cost of one model call to this visit.
+
+        Raises ValueError for numbers that are no usage, such as negative ones.
+        """
         ...
 
 

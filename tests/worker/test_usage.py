@@ -43,9 +43,10 @@ class UsageNode(NodeType[UsageConfig]):
 
     def __init__(self) -> None:
         self.running, self.go_on = asyncio.Event(), asyncio.Event()
+        self.usage = USAGE
 
     async def execute(self, config: UsageConfig, ctx: NodeContext) -> Output | WaitForAnswer | WaitUntil:
-        ctx.add_usage(USAGE)
+        ctx.add_usage(self.usage)
         if config.reports:
             ctx.progress(0.5)
         if config.asks:
@@ -156,3 +157,15 @@ async def test_each_visit_of_a_loop_has_its_own_usage(
     states = await states_in_events(database, run_id, "t")
     done = {state.visits: state.usage for state in states if state.status is NodeStatus.COMPLETED}
     assert done == {1: USAGE, 2: USAGE + USAGE, 3: USAGE}
+
+
+async def test_numbers_that_are_no_usage_fail_the_node_and_the_run_ends(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    usage_node, numbers = UsageNode(), [(2.5, 1), ("two", 1), (1, -1), (1, 2**31), (1, 1, -0.5), (1, 1, float("nan"))]
+    async with ExecutorWorker(database, redis, node_types(usage_node)) as worker:
+        for each in numbers:
+            usage_node.usage = Usage("m", *each)  # type: ignore[arg-type]
+            run_id = await accept_spec(database, caller, project, single_node())
+            assert await execute(await worker.claim(run_id)) is RunStatus.FAILED, each
+            assert await stored_usage(database, run_id) is None

@@ -12,24 +12,26 @@ branch_labels = None
 depends_on = None
 
 # A run that was queued again since its start has no known time in the queue. In a loop, a node has
-# the usage of its last visit only, so the usages of all visits are read from the events.
+# the usage of its last visit only, so the usages of all visits are read from the events. A node may
+# report any number, which must not keep the run from ending: 10^15 tokens or billionths of a dollar are
+# counted at most, so that sums have 64 bits.
 _RECORD = """
 CREATE FUNCTION record_run_end() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     states json;
-    tokens_in bigint;
-    tokens_out bigint;
-    cost double precision;
+    tokens_in numeric;
+    tokens_out numeric;
+    cost numeric;
     has_loop boolean;
 BEGIN
     SELECT json_agg(json_build_array(node_id, status, 1000 * extract(epoch FROM completed_at - started_at))),
-        sum((usage->>'input_tokens')::bigint), sum((usage->>'output_tokens')::bigint),
-        sum((usage->>'cost_usd')::double precision), bool_or(usage IS NOT NULL) AND max(visits) > 1
+        sum((usage->>'input_tokens')::numeric), sum((usage->>'output_tokens')::numeric),
+        sum((usage->>'cost_usd')::numeric), bool_or(usage IS NOT NULL) AND max(visits) > 1
         INTO states, tokens_in, tokens_out, cost, has_loop
         FROM node_states WHERE run_id = NEW.id AND started_at IS NOT NULL;
     IF has_loop THEN
-        SELECT sum((body->'usage'->>'input_tokens')::bigint), sum((body->'usage'->>'output_tokens')::bigint),
-            sum((body->'usage'->>'cost_usd')::double precision) INTO tokens_in, tokens_out, cost
+        SELECT sum((body->'usage'->>'input_tokens')::numeric), sum((body->'usage'->>'output_tokens')::numeric),
+            sum((body->'usage'->>'cost_usd')::numeric) INTO tokens_in, tokens_out, cost
             FROM events WHERE run_id = NEW.id AND type = 'NODE_STATE' AND body->'usage' IS NOT NULL
                 AND coalesce(body->>'status', 'COMPLETED') IN ('COMPLETED', 'FAILED', 'CANCELLED');
     END IF;
@@ -38,7 +40,8 @@ BEGIN
     VALUES (NEW.project_id, NEW.workflow_id, NEW.finished_at, NEW.status, NEW.error->>'code',
         1000 * extract(epoch FROM NEW.finished_at - NEW.started_at),
         CASE WHEN NEW.queued_at <= NEW.started_at THEN 1000 * extract(epoch FROM NEW.started_at - NEW.queued_at) END,
-        coalesce(tokens_in, 0), coalesce(tokens_out, 0), coalesce(round(cost * 1e9), 0), states);
+        least(greatest(round(tokens_in), 0), 1e15), least(greatest(round(tokens_out), 0), 1e15),
+        least(greatest(round(cost * 1e9), 0), 1e15), states);
     RETURN NULL;
 END $$
 """
