@@ -1,6 +1,7 @@
 """The database: connections, tables, migrations, ids, pagination, and its errors.
 
 Modules:
+    advisory_locks: `AdvisoryLock`, the keys of advisory locks.
     clock_skew: `ClockSkew`, the difference between the host's and the database's clock.
     database: `Database`, the connection pools of a process.
     deadlines: `Deadlines`, the configured time limits of run statuses.

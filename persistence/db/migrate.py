@@ -10,11 +10,10 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import Connection, text
 
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import create_engine, dsn
 from persistence.db.online_steps import prepare, undo
 
-_LOCK = 7_233_150_418
-"""Key of the advisory lock: any number that no other code uses in this database."""
 _FOLDER = Path(__file__).parents[1] / "migrations"
 NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
 """The newest revision that this code knows.
@@ -44,7 +43,7 @@ async def migrate(url: str) -> None:
     if current == NEWEST:
         return
     try:
-        await prepare(url, _LOCK)
+        await prepare(url, AdvisoryLock.MIGRATIONS)
         await _apply(url)
     except BaseException:
         await undo(url)
@@ -55,7 +54,7 @@ async def _apply(url: str) -> None:
     engine = create_engine(url)
     try:
         async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": int(AdvisoryLock.MIGRATIONS)})
             await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.ids import moment_of
 
 log = structlog.get_logger(__name__)
@@ -22,8 +23,6 @@ PARTITIONED = ("events", "node_outputs", "checkpoints")
 PER_PARTITION = {"checkpoints": "CREATE UNIQUE INDEX ON {name} (id)"}
 """Indexes that a partition has and its table has not: a unique index of a partitioned table would need
 `run_id` as well."""
-LOCK = 7_233_150_419
-"""Key of the advisory lock of changes of partitions."""
 LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
 """How long a change of partitions may wait for a lock. All other statements wait behind it."""
 
@@ -78,7 +77,7 @@ async def change_partitions(pool: asyncpg.Pool, change: Callable[[Any], Awaitabl
     try:
         async with pool.acquire() as connection, connection.transaction():
             await connection.execute(LOCK_TIMEOUT)
-            if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
+            if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", AdvisoryLock.PARTITIONS):
                 return None
             return await change(connection)
     except asyncpg.InsufficientPrivilegeError as error:

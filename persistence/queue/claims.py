@@ -21,6 +21,7 @@ import orjson
 
 from engine.states import LEASED, RunStatus, sql_list
 from engine.types import JSON
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 
@@ -30,11 +31,8 @@ few rows."""
 ROUNDS = 8
 """Most attempts of one claim. Of several workers that claim at once, some find that all the runs
 that they considered are taken, and try again."""
-LIMITS_LOCK = 7_233_150_419
-"""Advisory lock that is held while limited runs are counted and claimed, so that limits are
-exact."""
 LOCK_TIMEOUT_MS = 2_000
-"""How long a claim waits for that lock, and may hold it without sending a statement."""
+"""How long a claim waits for the lock of limits, and may hold it without sending a statement."""
 
 
 class ClaimLimits(StrEnum):
@@ -44,7 +42,7 @@ class ClaimLimits(StrEnum):
     """No queued run has a limit, it assumes. If one has, nothing is claimed: that run may be
     next."""
     COUNTED = "counted"
-    """The claim holds LIMITS_LOCK, so it counts held runs and claims limited ones."""
+    """The claim holds the lock of limits, so it counts held runs and claims limited ones."""
     LEFT_OUT = "left out"
     """Limited runs are not claimed."""
 
@@ -161,7 +159,7 @@ async def _claim_counted(pool: asyncpg.Pool, arguments: _Arguments, project_limi
         # Separate statements: the snapshot of the one that counts must begin after the lock is
         # held.
         await connection.fetch(_SET_TIMEOUTS, str(LOCK_TIMEOUT_MS))
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", AdvisoryLock.LIMITS)
         return _attempt_of(await connection.fetch(_CLAIM, *arguments, ClaimLimits.COUNTED, project_limit))
 
 

@@ -14,13 +14,12 @@ from typing import Any
 import asyncpg
 import orjson
 
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.statistics.counts import Counts, add, counts_of_end, counts_of_node
 
 BATCH = 500
 HOURS_DAYS = 92
 """How long the sums of hours are kept, in days. Those of days are kept for ever."""
-_LOCK = 7_233_150_419
-"""Key of the advisory lock of folding: any number that no other code uses in this database."""
 WHOLE_PROJECT = ""
 """In the place of a workflow: the sums of all runs of the project, those of no workflow included."""
 
@@ -60,7 +59,7 @@ def sums_of(ends: Iterable[Mapping[str, Any]]) -> dict[SumKey, Counts]:
 async def fold(pool: asyncpg.Pool, batch: int = BATCH) -> int:
     """Fold some rows into their sums. Return their number: 0 also if another process folds now."""
     async with pool.acquire() as connection, connection.transaction():
-        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK):
+        if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", AdvisoryLock.STATISTICS):
             return 0
         ends = await connection.fetch(_TAKE, batch)
         if ends:

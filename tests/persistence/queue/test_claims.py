@@ -15,9 +15,10 @@ import pytest
 from engine.events import StatusChange
 from engine.states import RunStatus
 from persistence.caller import Caller
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import Database
 from persistence.db.ids import new_id
-from persistence.queue.claims import LIMITS_LOCK, claim_next
+from persistence.queue.claims import claim_next
 from persistence.runs.create import NewRun, accept
 from persistence.runs.run import RunOptions
 from persistence.workflows.drafts import Content
@@ -236,7 +237,7 @@ async def hanging_claim(database_url: str) -> AsyncIterator[None]:
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", LIMITS_LOCK)
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", AdvisoryLock.LIMITS)
             yield
     finally:
         await connection.close()

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from persistence.caller import Caller
+from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import Database
 from persistence.maintenance.retention import prune_history, prune_runs
 from persistence.runs.run import Run
@@ -196,3 +197,37 @@ def test_more_error_codes_than_are_counted_become_other() -> None:
 )
 def test_periods_begin_in_utc(bucket: Bucket, moment: str, start: str) -> None:
     assert bucket.start_of(datetime.fromisoformat(moment)) == datetime.fromisoformat(start)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ('{"input_tokens": 2.5, "output_tokens": 1, "cost_usd": 1e300}', (3, 1, 10**15)),
+        ('{"input_tokens": 1e300, "output_tokens": -1e300, "cost_usd": -1e300}', (10**15, 0, 0)),
+        ('{"input_tokens": null, "cost_usd": null}', (0, 0, 0)),
+    ],
+)
+@pytest.mark.parametrize("visits", [1, 2])
+async def test_no_usage_that_a_node_reports_keeps_a_run_from_ending(
+    database: Database, run: Run, visits: int, usage: str, counted: tuple[int, int, int]
+) -> None:
+    await database.pool.execute(
+        "INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, started_at, seq, usage) "
+        "VALUES ($1, 'a', 'COMPLETED', $2, 1, 1, now(), 1, $3::text::json)",
+        *(run.id, visits, usage),
+    )
+    await database.pool.execute(
+        "INSERT INTO events (run_id, seq, type, node_id, body) VALUES ($1, 2, 'NODE_STATE', 'a', $2::text::json)",
+        *(run.id, f'{{"usage": {usage}}}'),
+    )
+    await database.pool.execute(END, run.id, "COMPLETED", NOW, 1.0, None)
+    assert tuple(await database.pool.fetchrow("SELECT input_tokens, output_tokens, cost FROM run_ends")) == counted
+    assert await fold(database.pool) == 1
+
+
+async def test_folding_waits_for_no_other_lock(database: Database, caller: Caller, project: str, run: Run) -> None:
+    await database.pool.execute(END, run.id, "COMPLETED", NOW, 1.0, None)
+    async with database.pool.acquire() as connection, connection.transaction():
+        for lock in set(AdvisoryLock) - {AdvisoryLock.STATISTICS}:
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", lock)
+        assert await fold(database.pool) == 1
