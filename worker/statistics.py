@@ -4,16 +4,22 @@ import asyncio
 import random
 
 import asyncpg
+import structlog
 
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
 from persistence.statistics.folding import BATCH, fold
 
+log = structlog.get_logger(__name__)
+
 INTERVAL_S = 2.0
 
 
 async def fold_forever(pool: asyncpg.Pool) -> None:
-    """Fold every INTERVAL_S, with jitter, until cancelled. A database that is away delays it."""
+    """Fold every INTERVAL_S, with jitter, until cancelled. A database that is away delays it.
+
+    A fault is logged: the worker executes runs also without statistics.
+    """
     outage, pause_s = Outage("statistics"), INTERVAL_S
     while True:
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
@@ -24,3 +30,5 @@ async def fold_forever(pool: asyncpg.Pool) -> None:
             outage.recovered()
         except DATABASE_ERRORS as error:
             outage.failed(error)
+        except Exception:
+            log.exception("statistics.fault")
