@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import TERMINAL, RunStatus
@@ -20,7 +21,7 @@ from persistence.bulk_jobs.job import BulkAction, BulkJob, ClaimedStep
 from persistence.caller import Caller
 from persistence.db.outage import Outage
 from persistence.db.tables import runs
-from persistence.db.transient import DATABASE_ERRORS
+from persistence.db.transient import DATABASE_ERRORS, is_transient
 from persistence.problems import NotFound, Problem, invalid
 from persistence.runs.listing import RunList
 from persistence.runs.run_filter import RunFilter
@@ -30,6 +31,8 @@ from resolvers.context import Context
 from resolvers.permissions import MUTATIONS
 from resolvers.runs.control import cancel_run
 from resolvers.runs.derive import RetryArguments, retry_run
+
+log = structlog.get_logger(__name__)
 
 MOST_RUNS = 10_000
 INTERVAL_S = 1.0
@@ -101,7 +104,10 @@ async def work_forever(context_of: Callable[[Caller], Context], context: Context
 
 
 async def work(context_of: Callable[[Caller], Context], context: Context) -> bool:
-    """Do one step of the oldest job that no process works on. Return whether there was one."""
+    """Do one step of the oldest job that no process works on. Return whether there was one.
+
+    A run that cannot be changed, also because of a fault, is counted as failed.
+    """
     step = await jobs.claim_step(context.database.pool)
     if step is None:
         return False
@@ -112,6 +118,11 @@ async def work(context_of: Callable[[Caller], Context], context: Context) -> boo
             done += 1
         except Problem as problem:
             last_error = f"{run_id}: {problem}"
+        except Exception as error:
+            if is_transient(error):
+                raise
+            log.exception("bulk_jobs.fault", job_id=step.job_id, run_id=run_id)
+            last_error = f"{run_id}: an unexpected error, which the log of the server has (bulk_jobs.fault)"
     await jobs.finish_step(context.database.pool, step, done, last_error)
     return True
 

@@ -104,6 +104,25 @@ async def test_jobs_cancel_retry_and_delete_the_runs_that_match(
     assert counts == {"cancelRuns": 2, "cancelRun": 29, "retryRuns": 1, "retryRun": 29, "deleteRuns": 31}
 
 
+async def test_a_fault_fails_one_run_and_not_the_job(
+    context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = bulk.cancel_run
+    broken = await context.database.pool.fetchval("SELECT id FROM runs ORDER BY id LIMIT 1")
+
+    async def cancel_or_fail(context: Context, run_id: str, *arguments: Any) -> Any:
+        if run_id == broken:
+            raise RuntimeError("a fault")
+        return await cancel(context, run_id, *arguments)
+
+    monkeypatch.setattr(bulk, "cancel_run", cancel_or_fail)
+    job = (await start(context, "cancelRuns", {"workflowId": workflow_id}))["cancelRuns"]["job"]
+    await finish(context)
+    job = await read(context, job["id"])
+    assert (job["done"], job["failed"], job["finishedAt"] is not None) == (COUNT - 1, 1, True)
+    assert job["lastError"] == f"{broken}: an unexpected error, which the log of the server has (bulk_jobs.fault)"
+
+
 async def _die(*_: object) -> bool:
     raise ConnectionResetError("killed")
 
