@@ -101,13 +101,14 @@ async def find(connection: AsyncConnection, caller: Caller, call: KeyedCall) -> 
     """
     table = mutation_keys.c
     rows = await connection.execute(
-        select(table.resource_id, table.facts, table.arguments_hash).where(
-            table.subject == caller.subject, table.key == call.key, table.project_id.in_(caller.projects)
+        select(table.resource_id, table.facts, table.arguments_hash, table.project_id).where(
+            table.subject == caller.subject, table.key == call.key
         )
     )
     row = rows.one_or_none()
     if row is None:
         return None
-    if row.arguments_hash != call.arguments_hash:
+    # A caller may have lost its role in the project, or have several tokens. It finds its own keys only.
+    if row.arguments_hash != call.arguments_hash or row.project_id not in caller.roles:
         raise Conflict("This idempotencyKey was used for a call with other arguments.")
     return FirstCall(row.resource_id, row.facts)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from graphql import GraphQLInputObjectType, GraphQLObjectType, get_named_type, i
 from redis.asyncio import Redis
 
 from app.settings import Settings
-from persistence.caller import Role
+from persistence.caller import Caller, Role
 from persistence.db.tables import metadata
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
@@ -141,3 +142,15 @@ async def test_a_refused_call_leaves_its_key_free(context: Context) -> None:
     assert [problem["code"] for problem in refused["errors"]] == ["CONFLICT"]
     saved = await mutate(context, "saveDraft", "draft { revision }", **input)
     assert saved == {"draft": {"revision": 2}, "errors": []}
+
+
+async def test_a_key_that_the_caller_used_in_a_project_it_no_longer_sees_is_a_conflict(
+    context: Context, caller: Caller, project: str
+) -> None:
+    other = (await mutate(context, "createProject", "project { id }", name="other"))["project"]["id"]
+    for projects in ([project], [other]):
+        context.caller = replace(caller, roles=dict.fromkeys(projects, Role.ADMIN))
+        async with asyncio.timeout(30):
+            input = {"name": "once", "spec": LINEAR, "projectId": projects[0], KEY: "a key"}
+            payload = await mutate(context, "createWorkflow", "workflow { id }", **input)
+    assert [problem["code"] for problem in payload["errors"]] == ["CONFLICT"]
