@@ -11,7 +11,8 @@ import "./builder.css";
 
 export function Builder() {
   const { workflowId } = builderRoute.useParams();
-  const [{ data, error, stale }, refetch] = useQuery({ query: BuilderDocument, variables: { id: workflowId }, requestPolicy: "cache-and-network" });
+  // The editor begins with what the server has now, not with what the cache has, and follows it by itself from then on.
+  const [{ data, error }, refetch] = useQuery({ query: BuilderDocument, variables: { id: workflowId }, requestPolicy: "network-only" });
   const workflow = data?.workflow;
   if (error && !data) {
     return (
@@ -30,8 +31,7 @@ export function Builder() {
       </div>
     );
   }
-  // The editor begins with what the server has now, and follows it by itself from then on.
-  if (!workflow || (stale && workflow.id !== workflowId)) return <div className="view"><Loading what="the workflow" rows={6} /></div>;
+  if (workflow?.id !== workflowId) return <div className="view"><Loading what="the workflow" rows={6} /></div>;
   return (
     <ReactFlowProvider>
       <Editor key={workflow.id} workflow={workflow} />
