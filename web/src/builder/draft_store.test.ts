@@ -93,6 +93,20 @@ test("a save whose response was lost is no conflict with oneself", () => {
   expect(store.getState()).toMatchObject({ saving: { kind: "saved" }, saved: { revision: 4 } });
 });
 
+test("a save whose response was lost is no conflict with oneself, also after further edits and saves", () => {
+  const store = draftOf();
+  for (const label of ["1", "2", "3"]) {
+    edit(store, (spec) => setMember(spec, "a", "label", label));
+    store.setState(draftEdits.sending());
+    store.setState(draftEdits.failed("away"));
+  }
+  store.setState(draftEdits.refused({ spec: setMember(first, "a", "label", "1"), revision: 4 }));
+  expect(store.getState()).toMatchObject({ saving: { kind: "dirty" }, saved: { revision: 4 }, unanswered: [] });
+  expect(store.getState().history.present.nodes[0]!.label).toBe("3");
+  store.setState(draftEdits.refused({ spec: setMember(first, "a", "label", "2"), revision: 5 }));
+  expect(store.getState().saving.kind).toBe("conflict");
+});
+
 test("what others save replaces nothing of mine: it is a conflict until someone merges", () => {
   const store = draftOf();
   edit(store, (spec) => setMember(spec, "a", "label", "mine"));

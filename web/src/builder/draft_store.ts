@@ -7,6 +7,7 @@
  *
  * `saved` is what the server has, as this page knows it. A save sends the present spec with the revision of `saved`. An
  * edit while a save is under way stays DIRTY and is sent by the next save. A spec is never changed in place.
+ * `unanswered` has what was sent without a response: the server may have saved it, and that is no conflict.
  */
 import { createStore, type StoreApi } from "zustand/vanilla";
 import { isEqual } from "./edits/merge";
@@ -22,7 +23,7 @@ export interface Revision {
 export type Saving =
   | { readonly kind: "saved" }
   | { readonly kind: "dirty" }
-  | { readonly kind: "saving"; readonly sent: Spec }
+  | { readonly kind: "saving" }
   | { readonly kind: "failed"; readonly reason: string }
   | { readonly kind: "conflict"; readonly theirs: Revision };
 
@@ -30,13 +31,14 @@ export interface Draft {
   readonly history: History<Spec>;
   readonly saved: Revision;
   readonly saving: Saving;
+  readonly unanswered: readonly Spec[];
 }
 
 export type DraftStore = StoreApi<Draft>;
 
 export function createDraft(saved: Revision, unsaved?: Spec): DraftStore {
   const history = unsaved === undefined ? begin(saved.spec) : record(begin(saved.spec), unsaved);
-  return createStore<Draft>(() => ({ history, saved, saving: { kind: unsaved === undefined ? "saved" : "dirty" } }));
+  return createStore<Draft>(() => ({ history, saved, saving: { kind: unsaved === undefined ? "saved" : "dirty" }, unanswered: [] }));
 }
 
 function afterEdit(draft: Draft, history: History<Spec>): Draft {
@@ -54,16 +56,17 @@ export const draftEdits = {
   redo: () => (draft: Draft) => afterEdit(draft, redo(draft.history)),
 
   /** A save begins. */
-  sending: () => (draft: Draft) => ({ ...draft, saving: { kind: "saving" as const, sent: draft.history.present } }),
-  /** The server has what was sent, as `revision`. */
-  accepted: (sent: Spec, revision: number) => (draft: Draft): Draft => {
-    const kind = draft.history.present === sent ? "saved" : "dirty";
-    return { ...draft, saved: { spec: sent, revision }, saving: { kind } };
+  sending: () => (draft: Draft): Draft => {
+    const sent = draft.history.present;
+    return { ...draft, saving: { kind: "saving" }, unanswered: [...draft.unanswered.filter((one) => one !== sent), sent] };
   },
+  /** The server has what was sent, as `revision`. */
+  accepted: (sent: Spec, revision: number) => (draft: Draft): Draft => savedAs({ spec: sent, revision })(draft),
   failed: (reason: string) => (draft: Draft): Draft => ({ ...draft, saving: { kind: "failed", reason } }),
-  /** Somebody else has saved. Nothing is asked if the two are equal, as after a save whose response was lost. */
+  /** The server has another revision. Nobody is asked if it is what this page has, or has sent. */
   refused: (theirs: Revision) => (draft: Draft): Draft => {
-    if (isEqual(theirs.spec, draft.history.present)) return { ...draft, saved: { ...theirs, spec: draft.history.present }, saving: { kind: "saved" } };
+    const own = [draft.history.present, ...draft.unanswered].find((spec) => isEqual(theirs.spec, spec));
+    if (own !== undefined) return savedAs({ ...theirs, spec: own })(draft);
     if (draft.history.present === draft.saved.spec) return adopted(draft, theirs);
     return { ...draft, saving: { kind: "conflict", theirs } };
   },
@@ -76,11 +79,16 @@ export const draftEdits = {
   resolved: (spec: Spec, theirs: Revision) => (draft: Draft): Draft => {
     const isTheirs = isEqual(spec, theirs.spec);
     const present = isTheirs ? theirs.spec : spec;
-    return { history: record(draft.history, present), saved: theirs, saving: { kind: isTheirs ? "saved" : "dirty" } };
+    return { history: record(draft.history, present), saved: theirs, saving: { kind: isTheirs ? "saved" : "dirty" }, unanswered: [] };
   },
 };
 
+/** The server has what this page has sent. What was edited since then is unsaved. */
+function savedAs(saved: Revision) {
+  return (draft: Draft): Draft => ({ ...draft, saved, saving: { kind: draft.history.present === saved.spec ? "saved" : "dirty" }, unanswered: [] });
+}
+
 /** Nothing of mine is unsaved, so theirs replaces it. It can be undone like an edit. */
 function adopted(draft: Draft, theirs: Revision): Draft {
-  return { history: record(draft.history, theirs.spec), saved: theirs, saving: { kind: "saved" } };
+  return { history: record(draft.history, theirs.spec), saved: theirs, saving: { kind: "saved" }, unanswered: [] };
 }
