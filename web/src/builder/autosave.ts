@@ -17,9 +17,12 @@ export class Autosave {
   #failures = 0;
   #active: Promise<void> | undefined;
   readonly #unsubscribe: () => void;
+  /** What the browser's storage has from this page. Another tab with the same draft writes there as well. */
+  #kept: string | null;
 
   constructor(workflowId: string, store: DraftStore, client: Client) {
     this.#workflowId = workflowId;
+    this.#kept = localStorage.getItem(UNSAVED + workflowId);
     this.#store = store;
     this.#client = client;
     this.#unsubscribe = store.subscribe((draft, last) => {
@@ -37,17 +40,30 @@ export class Autosave {
   #plan(): void {
     const { saving, history, saved } = this.#store.getState();
     clearTimeout(this.#timer);
-    if (saving.kind === "saved") {
-      localStorage.removeItem(UNSAVED + this.#workflowId);
-      return;
-    }
-    const kept = { base: saved, spec: history.present };
-    localStorage.setItem(UNSAVED + this.#workflowId, JSON.stringify(kept));
+    if (saving.kind === "saved") return this.#forget();
+    this.#keep(JSON.stringify({ base: saved, spec: history.present }));
     if (saving.kind === "dirty") this.#timer = setTimeout(() => void this.flush(), DEBOUNCE_MS);
     if (saving.kind === "failed") {
       const pause = RETRY_MS[Math.min(this.#failures - 1, RETRY_MS.length - 1)];
       this.#timer = setTimeout(() => void this.flush(), pause);
     }
+  }
+
+  /** A browser without space for the edits does not keep them, and they are saved all the same. */
+  #keep(text: string): void {
+    try {
+      localStorage.setItem(UNSAVED + this.#workflowId, text);
+      this.#kept = text;
+    } catch (error) {
+      console.warn(`Edits are not kept in this browser before they are saved: ${String(error)}`);
+    }
+  }
+
+  /** Remove what this page has kept, and not what another tab keeps. */
+  #forget(): void {
+    const key = UNSAVED + this.#workflowId;
+    if (this.#kept !== null && localStorage.getItem(key) === this.#kept) localStorage.removeItem(key);
+    this.#kept = null;
   }
 
   /** Save now what is unsaved. Resolves when the draft is saved, or cannot be. */

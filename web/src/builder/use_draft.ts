@@ -4,7 +4,7 @@ import { useClient, useSubscription } from "urql";
 import { useStore } from "zustand";
 import { DraftChangesDocument } from "~api";
 import { Autosave, unsavedOf } from "./autosave";
-import { createDraft, draftEdits, type Draft, type DraftStore } from "./draft_store";
+import { createDraft, draftEdits, type Draft, type DraftStore, type Saving } from "./draft_store";
 import { specOf, type Spec } from "./spec";
 
 export interface EditedDraft {
@@ -44,12 +44,11 @@ export function useDraft(workflowId: string, spec: unknown, revision: number): E
     window.addEventListener("beforeunload", ask);
     return () => {
       window.removeEventListener("beforeunload", ask);
-      void started.flush();
-      started.stop();
+      void started.flush().finally(() => started.stop());
     };
   }, [workflowId, store, client]);
-  useOthers(workflowId, store);
   const draft = useStore(store);
+  useOthers(workflowId, store, draft.saving.kind);
   const edit = useCallback((change: (now: Spec) => Spec, gesture?: string) => store.setState(draftEdits.edit(change, gesture)), [store]);
   const undo = useCallback(() => store.setState(draftEdits.undo()), [store]);
   const redo = useCallback(() => store.setState(draftEdits.redo()), [store]);
@@ -57,13 +56,13 @@ export function useDraft(workflowId: string, spec: unknown, revision: number): E
   return { store, draft, spec: draft.history.present, edit, undo, redo, flush };
 }
 
-/** Take over what others save. */
-function useOthers(workflowId: string, store: DraftStore): void {
+/** Take over what others save; what came during a save, after it. */
+function useOthers(workflowId: string, store: DraftStore, kind: Saving["kind"]): void {
   const [{ data }] = useSubscription({ query: DraftChangesDocument, variables: { workflowId } });
   const theirs = data?.draft;
   useEffect(() => {
     if (theirs === undefined) return;
     const { spec, revision, updatedBy } = theirs;
     store.setState(draftEdits.announced({ spec: specOf(spec), revision, updatedBy }));
-  }, [theirs, store]);
+  }, [theirs, store, kind]);
 }
