@@ -22,9 +22,9 @@ const statuses = () => page.locator(".node-card").evaluateAll((cards) => cards.m
 
 try {
   await page.goto(address);
-  await page.getByRole("button", { name: /Support triage/ }).waitFor();
+  await page.locator("button.card", { hasText: "Support triage" }).waitFor();
   await check("home");
-  await page.getByRole("button", { name: /Support triage/ }).click();
+  await page.locator("button.card", { hasText: "Support triage" }).click();
   await page.locator(".node-card").first().waitFor();
   await check("builder");
   report.nodes = await page.locator(".node-card").count();

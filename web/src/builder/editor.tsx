@@ -123,7 +123,10 @@ export function Editor({ workflow }: { workflow: Workflow }) {
   });
   const start = async () => {
     await flush();
-    setStarting(true);
+    const { saving: end } = store.getState();
+    setNotice(end.kind === "failed" ? `The draft is not saved, so it cannot be run: ${end.reason}` : undefined);
+    if (end.kind === "conflict") openConflict(true);
+    if (end.kind === "saved") setStarting(true);
   };
   const { saving } = draft;
   return (
@@ -138,7 +141,6 @@ export function Editor({ workflow }: { workflow: Workflow }) {
         onRun={() => void start()}
         onConflict={() => openConflict(true)}
         onProblems={() => show({ ...place, tab: "problems" })}
-        flush={flush}
       />
       <div>
         {notice && (

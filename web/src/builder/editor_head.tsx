@@ -18,10 +18,9 @@ interface EditorHeadProps {
   readonly onRun: () => void;
   readonly onConflict: () => void;
   readonly onProblems: () => void;
-  readonly flush: () => Promise<void>;
 }
 
-export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, onRun, onConflict, onProblems, flush }: EditorHeadProps) {
+export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, onRun, onConflict, onProblems }: EditorHeadProps) {
   const errors = problems.filter(({ severity }) => severity === "ERROR").length;
   const { history, saving, saved } = draft;
   return (
@@ -46,7 +45,7 @@ export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, o
       <Link to="/runs" search={{ workflow: workflow.id }} className="button">
         Runs
       </Link>
-      <Publish workflow={workflow} revision={saved.revision} isSaved={saving.kind === "saved"} flush={flush} />
+      <Publish workflow={workflow} revision={saved.revision} isSaved={saving.kind === "saved"} />
       <button type="button" className="primary" disabled={saving.kind === "conflict"} onClick={onRun}>
         Run
       </button>
@@ -75,14 +74,13 @@ function SavingText({ saving, revision, onConflict }: { saving: Saving; revision
   );
 }
 
-function Publish({ workflow, revision, isSaved, flush }: { workflow: EditorHeadProps["workflow"]; revision: number; isSaved: boolean; flush: () => Promise<void> }) {
+function Publish({ workflow, revision, isSaved }: { workflow: EditorHeadProps["workflow"]; revision: number; isSaved: boolean }) {
   const { matchesVersion } = readFragment(DraftFactsFragmentDoc, workflow.draft);
   const [problem, setProblem] = useState<string>();
   const [{ fetching }, mutate] = useMutation(PublishDraftDocument);
   const published = workflow.publishedVersion;
   const isPublished = isSaved && published != null && matchesVersion?.id === published.id;
   const publish = async () => {
-    await flush();
     const { data, error } = await mutate({ input: { workflowId: workflow.id, expectedRevision: revision, publish: true } });
     setProblem(error ? failureOf(error) : refusalOf(data?.createVersion?.errors));
   };

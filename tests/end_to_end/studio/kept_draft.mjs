@@ -1,0 +1,100 @@
+// What is typed is kept: over a quick change of the view, a lost response, a server that is away, and another tab.
+// Prints a report as JSON. Arguments: the address of the server, and the path of the browser.
+import { chromium } from "playwright-core";
+
+const [address, executablePath] = process.argv.slice(2);
+const report = {};
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, reducedMotion: "reduce" });
+const page = await context.newPage();
+context.setDefaultTimeout(20_000);
+page.on("dialog", (dialog) => dialog.accept());
+
+const node = (id, tab = page) => tab.locator(`.react-flow__node[data-id="${id}"]`);
+const label = (tab = page) => tab.locator("#node-label");
+const saved = (tab = page) => tab.getByText(/^Saved, revision/).waitFor();
+const conflict = (tab = page) => tab.getByText(/has saved revision/).count();
+const isSave = (route) => route.request().postData()?.includes("mutation SaveDraft") ?? false;
+
+/** Treat each save of the page in another way. */
+async function saves(treat) {
+  await page.unroute("**/graphql");
+  if (treat) await page.route("**/graphql", (route) => (isSave(route) ? treat(route) : route.continue()));
+}
+
+try {
+  await page.goto(address);
+  await page.locator("button.card", { hasText: "Support triage" }).click();
+  await node("start").click();
+  const place = page.url();
+
+  const response = page.waitForResponse((one) => one.request().postData()?.includes("mutation SaveDraft") ?? false);
+  await label().fill("left at once");
+  await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Runs" }).click();
+  await (await response).finished();
+  await page.getByRole("heading", { name: "Runs" }).waitFor();
+  await page.goBack();
+  await page.locator(".node-card").first().waitFor();
+  await saved();
+  report.afterLeaving = [await label().inputValue(), await conflict()];
+  report.afterLeavingStored = await page.evaluate(() => Object.keys(localStorage).filter((key) => key.startsWith("treadle:unsaved")));
+  await node("classify").click();
+  await label().fill("second");
+  await page.getByText("Not saved yet").waitFor();
+  await saved();
+  await page.goto(place);
+  await saved();
+  report.afterReload = await page.locator(".node-title").allInnerTexts();
+
+  // The server saves, and its response is lost. The person types on.
+  let lost;
+  const isLost = new Promise((resolve) => (lost = resolve));
+  await saves(async (route) => {
+    await route.fetch();
+    await route.abort();
+    lost();
+  });
+  await label().fill("response lost");
+  await isLost;
+  await label().fill("response lost, typed on");
+  await saves(undefined);
+  await saved();
+  report.afterLostResponse = [await label().inputValue(), await conflict()];
+
+  // No save arrives, and the page is opened again.
+  await saves((route) => route.abort());
+  await label().fill("server away");
+  await page.getByText("Not saved: it is tried again").waitFor();
+  const other = await context.newPage();
+  await other.goto(address);
+  await page.getByRole("button", { name: "Run", exact: true }).click();
+  report.runWithoutSave = await page.getByRole("alert").innerText();
+  await saves(undefined);
+  await page.goto(place);
+  await saved();
+  report.afterServerAway = await label().inputValue();
+
+  // Another tab with the same draft saves while edits of this one are unsaved.
+  await other.goto(place);
+  await saved(other);
+  await saves((route) => route.abort());
+  await node("classify").click();
+  await node("reply", other).click();
+  await label().fill("mine");
+  await page.getByText("Not saved: it is tried again").waitFor();
+  await label(other).fill("theirs");
+  await other.getByText("Not saved yet").waitFor();
+  await saved(other);
+  await page.getByText(/has saved revision/).waitFor();
+  report.keptBesideOtherTab = await page.evaluate(() => Object.entries(localStorage).some(([key, text]) => key.startsWith("treadle:unsaved") && text.includes('"mine"')));
+  await saves(undefined);
+  await page.getByRole("button", { name: "Save the merged draft" }).click();
+  await saved();
+  await other.locator(".node-title", { hasText: "mine" }).waitFor();
+  report.merged = await other.locator(".node-title").allInnerTexts();
+} catch (error) {
+  report.failure = `${error.message}\n${await page.locator("body").innerText()}`;
+} finally {
+  await browser.close();
+}
+console.log(JSON.stringify(report));
