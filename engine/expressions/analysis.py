@@ -5,7 +5,7 @@ text. Results are cached by text. Nothing is evaluated here.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -15,6 +15,7 @@ from minijinja import Environment, TemplateError
 
 from engine.expressions.cost import MAX_TOKENS, CostEstimate, estimate_cost
 from engine.expressions.lexer import (
+    OPERATOR_WORDS,
     LineIndex,
     TemplatePart,
     as_expression,
@@ -30,6 +31,7 @@ from engine.expressions.lexer import (
 )
 from engine.expressions.messages import no_filter, no_function, no_test
 from engine.expressions.names import (
+    ENDS,
     FILTERS,
     FILTERS_BY_NAME,
     FUNCTIONS,
@@ -44,6 +46,7 @@ NO_OPERATOR = (
     "there is a value directly before `{{`: an expression needs an operator there, such as `~` between two texts. "
     "A text with `{{ … }}` in it is a template"
 )
+NO_NAME = "`{% set %}` needs a name without a dot, as in `{% set total = 0 %}`"
 NODES, SECRETS = "nodes", "secrets"
 ITEM, INDEX = "item", "index"
 MAP_NAMES = frozenset({ITEM, INDEX})
@@ -174,24 +177,23 @@ def _analyze(text: str, expression: bool) -> TemplateCode:
     if expression:
         _check_size(text)
         source = as_expression(text)
-        found = _code(source, [(0, source)], (), _undeclared(source, [(0, source)], "{{%s\n}}"))
+        found = _code(source, [(0, source)], _undeclared(source, [(0, source)], "{{%s\n}}"))
         at = value_before_braces(text)
         return found if at is None else replace(found, problems=((NO_OPERATOR, *position(text, at)), *found.problems))
     codes: list[tuple[int, str]] = []
-    statements: dict[str, int] = {}
-    elifs = 0
+    elifs, has_statement = 0, False
     for segment in segments(text):
         code = text[segment.start : segment.end]
         if len(code) > MAX_PIECE:
             _check_size(code)
         codes.append((segment.start, code))
         if segment.part is TemplatePart.STATEMENT:
-            word = statement_word(code)
-            statements.setdefault(word, segment.start + code.find(word))
-            elifs += word == "elif"
+            has_statement = True
+            elifs += statement_word(code) == "elif"
     if elifs > MAX_ELIFS:
         raise TemplateError(f"the template has more than {MAX_ELIFS} times `elif`")
-    return _code(text, codes, statements.items(), _undeclared(text, codes))
+    found = _code(text, codes, _undeclared(text, codes))
+    return replace(found, problems=(*found.problems, *statement_problems(text))) if has_statement else found
 
 
 def _undeclared(text: str, codes: Sequence[tuple[int, str]], around: str = "%s") -> set[str]:
@@ -224,9 +226,36 @@ def _check_size(code: str) -> None:
         raise TemplateError(f"an expression has more than {MAX_PIECE:,} names and operators")
 
 
-def _code(
-    text: str, codes: Sequence[tuple[int, str]], statements: Iterable[tuple[str, int]], undeclared: set[str]
-) -> TemplateCode:
+def statement_problems(text: str) -> Iterator[Problem]:
+    """Find statements that are not available, that set no name, and the last one that lacks its end.
+
+    For them minijinja has only a message about symbols, or none before the evaluation.
+    """
+    opened: list[tuple[str, int]] = []
+    for segment in segments(text):
+        code = text[segment.start : segment.end]
+        if segment.part is not TemplatePart.STATEMENT:
+            continue
+        word = statement_word(code)
+        at = segment.start + code.find(word)
+        if word in UNAVAILABLE_STATEMENTS:
+            yield f"`{{% {word} %}}` is not available", *position(text, at)
+        elif word == "set" and not _sets_names(token_texts(code)):
+            yield NO_NAME, *position(text, at)
+        elif word in ENDS and not (word == "set" and "=" in code):
+            opened.append((word, at))
+        elif opened and word == ENDS[opened[-1][0]]:
+            opened.pop()
+    for word, at in opened[-1:]:
+        yield f"`{{% {word} %}}` has no end: write `{{% {ENDS[word]} %}}` after it", *position(text, at)
+
+
+def _sets_names(tokens: Sequence[str]) -> bool:
+    name, after = (*tokens[tokens.index("set") + 1 :], "", "")[:2]
+    return name == "(" or (name.isidentifier() and after not in (".", "["))
+
+
+def _code(text: str, codes: Sequence[tuple[int, str]], undeclared: set[str]) -> TemplateCode:
     lines = LineIndex(text)
     outer_names = undeclared - BUILT_IN
     uses: dict[tuple[str, bool], NameUse] = {}
@@ -255,10 +284,8 @@ def _code(
         _add_without_place(uses, outer_names, codes)
     if SECRETS in outer_names and not secrets:
         secrets[""] = NameUse("", False, 1, 1)
-    unavailable = ((word, start) for word, start in statements if word in UNAVAILABLE_STATEMENTS)
-    found = [(f"`{{% {word} %}}` is not available", *lines.position(start)) for word, start in unavailable]
     return TemplateCode(
-        tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), (*problems.values(), *found)
+        tuple(uses.values()), tuple(secrets.values()), tuple(filters.values()), tuple(problems.values())
     )
 
 
@@ -296,7 +323,7 @@ def _piece(code: str) -> _Piece:
     filters = [
         _Name(token, None, index + 1)
         for index, (before, token) in enumerate(pairwise(tokens))
-        if before == "|" and token.isidentifier()
+        if token.isidentifier() and (before == "|" or (before == "filter" and _is_filter_statement(tokens, index)))
     ]
     tests = [
         _Name(token, None, index)
@@ -315,6 +342,11 @@ def _piece(code: str) -> _Piece:
         (*tests, *(name for is_test, name in by_name if is_test)),
         tuple(functions),
     )
+
+
+def _is_filter_statement(tokens: Sequence[str], index: int) -> bool:
+    """Tell whether `filter` at an index begins `{% filter upper %}`, and is no variable as in `filter in x`."""
+    return all(token in "-+" for token in tokens[:index]) and tokens[index + 1] not in OPERATOR_WORDS
 
 
 def _is_test(tokens: Sequence[str], index: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from minijinja import Environment, TemplateError
 
 from engine.errors import NotStorable
-from engine.expressions.analysis import NO_OPERATOR, NODES, TemplateCode, analyze
+from engine.expressions.analysis import NO_OPERATOR, NODES, TemplateCode, analyze, statement_problems
 from engine.expressions.errors import ExpressionError, expression_error, without_values
 from engine.expressions.filters import EXTRA_FILTERS, TESTS
 from engine.expressions.lexer import (
@@ -56,6 +56,7 @@ MAX_SEARCHED = 20
 TEXT_COST = 40
 """The cost of starting the evaluation of a text, in the unit of views.charge."""
 
+_NO_END = ("end of the text", "no statement `end")
 _CLOSING = {"{{": "}}", "{%": "%}", "{#": "#}"}
 
 
@@ -133,6 +134,10 @@ def _for_braces(error: ExpressionError, text: str, expression: bool) -> Expressi
         braces = text[opening : opening + 2]
         closing = _CLOSING[braces]
         return ExpressionError(f"`{braces}` has no end: write `{closing}` after it", *position(text, opening))
+    # A statement without its end is the problem only where the parser has found another end.
+    problem = None if expression else next(statement_problems(text), None)
+    if problem and ("has no end" not in problem[0] or any(part in error.message for part in _NO_END)):
+        return ExpressionError(*problem)
     at = value_before_braces(text) if expression else None
     if at is not None:
         return ExpressionError(NO_OPERATOR, *position(text, at))

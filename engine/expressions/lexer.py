@@ -25,7 +25,7 @@ _NEWLINE = re.compile(r"\n")
 _WORD = re.compile(r"[-+]?\s*(\w+)")
 
 
-_OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
+OPERATOR_WORDS = frozenset({"and", "or", "not", "in", "is", "if", "else"})
 MAX_CACHED = 2_000
 """Characters of a text whose result is cached, because a node renders the same texts at each
 visit.
@@ -253,7 +253,7 @@ def value_before_braces(text: str) -> int | None:
 def _ends_value(before: str, last: str) -> bool:
     """Tell whether two tokens end a value, and are not an operator such as `not` or `is even`."""
     is_word = last[:1].isalnum() or last[:1] == "_"
-    is_operator = last in _OPERATOR_WORDS or before in ("is", "not", "|")
+    is_operator = last in OPERATOR_WORDS or before in ("is", "not", "|")
     return (is_word and not is_operator) or last in (")", "]") or last[:1] in ("'", '"')
 
 

@@ -21,13 +21,28 @@ _KINDS = {
 }  # fmt: skip
 _TOKENS = {
     "identifier": "a name",
+    "identifier or integer": "a name or a number",
     "integer": "a number",
     "float": "a number",
     "string": "a text",
+    "statement": "a statement",
+    "block keyword": "a statement",
+    "keyword": "a word",
+    "comma": "`,`",
+    "assignment operator": "`=`",
+    "in": "`in`",
+    "as": "`as`",
+    "import": "`import`",
+    "start of block": "`{%`",
     "end of block": "`%}`",
+    "expression": "an expression",
+    "end of expression": "end of expression",
+    "end of input": "end of the text",
 }
+"""Our names for the symbols in messages about the syntax."""
 _PLACE = re.compile(r"(?: \(`.*` is undefined\))?(?: \(in <\w+>:\d+\))?$")
-_SYNTAX = re.compile(r"\b(unexpected |expected |or )(identifier|integer|float|string|end of block)\b")
+_SYMBOL = rf"`.+?`|{'|'.join(sorted(_TOKENS, key=len, reverse=True))}"
+_SYNTAX = re.compile(rf"unexpected ({_SYMBOL})(?:, ?expected ({_SYMBOL})(?: or ({_SYMBOL}))?)?")
 _NAME, _TEXT = re.compile(r"[^\W\d]\w*"), re.compile(r"""['"](\w+)['"]""")
 _NAMED = {
     "an argument must": "an argument of `{}` must",
@@ -51,6 +66,7 @@ _INSTEAD = {
 }
 """What to write instead of filters of other template languages."""
 _IMPOSSIBLE = re.compile(r"unable to calculate (.+ (\*\*|//|[-+*/%]) .+)")
+_NOT_READABLE = "the syntax is wrong here"
 _NOT_POSSIBLE = "this operation is not possible with these values"
 
 
@@ -80,6 +96,11 @@ def _converted(found: Match[str]) -> str:
     target, source = kind_name(found[2]), kind_name(found[1])
     is_fraction = (target, source) == ("a whole number", "a number")
     return f"an argument must be {target}, not {'a number with a fraction' if is_fraction else source}"
+
+
+def _unexpected(found: Match[str]) -> str:
+    unexpected, *expected = [_TOKENS.get(symbol, symbol) for symbol in found.groups() if symbol]
+    return f"unexpected {unexpected}" + (f", expected {' or '.join(expected)}" if expected else "")
 
 
 def no_filter(name: str) -> str:
@@ -148,6 +169,25 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
         r"sequences and iterables can only be multiplied with integers",
         "a list can only be multiplied by a whole number",
     ),
+    (
+        r"'(break|continue)' must be placed inside a loop",
+        r"`{% \1 %}` must be between `{% for … %}` and `{% endfor %}`",
+    ),
+    (r"expected a filter", "`{% filter %}` needs the name of a filter, as in `{% filter upper %}`"),
+    (r"cannot assign to reserved variable name (\S+)", r"`\1` cannot be the name of a variable"),
+    (r"empty subscript", "there is nothing between the brackets: write an index, a key or a slice"),
+    (r"missing keyword|non-keyword arg after keyword arg", "arguments without a name must come first"),
+    (r"Too many arguments in function call", "there are too many arguments"),
+    (r"(?:template exceeds maximum recursion limits|recursion limit exceeded)", "the template is nested too deeply"),
+    (
+        r"cannot recurse outside of recursive loop|loop is unknown",
+        "`loop(…)` needs a `{% for … recursive %}` around it",
+    ),
+    (r"loop\(\) takes one argument", "`loop(…)` takes one argument"),
+    (r"'_' may not occur at end of number", "a number cannot end with `_`"),
+    (r"unexpected end of raw block", "`{% raw %}` has no end: write `{% endraw %}` after it"),
+    (r"unexpected end of comment", "`{#` has no end: write `#}` after it"),
+    (r"unexpected end of string", "unexpected end of string: a text has no closing quote"),
     (r"bad string escape", "a text has an unknown escape: write `\\\\\\\\` for a backslash"),
     (r"invalid float", "this is no number"),
     (r"invalid integer \(too large\)", "the whole number is beyond 64 bits"),
@@ -155,6 +195,7 @@ _SENTENCES: tuple[tuple[str, str | Callable[[Match[str]], str]], ...] = (
     (r"(`[^`]*`) is undefined", lambda found: undefined_name(found[1]) + IF_MISSING),
     (r"cannot slice by step size of 0", "the step of a slice cannot be 0"),
     (r"value of type (.+) cannot be sliced", lambda found: f"{kind_name(found[1])} cannot be sliced"),
+    (r"value is not iterable", "the value is no list or object, so it cannot be divided among several names"),
     (r"(.+) is not iterable", _looped),
     (r"(?:value of type (.+)|object) is not callable", _called),
     (
@@ -180,7 +221,8 @@ def own_message(text: str, code: str = "", *, is_syntax: bool) -> str:
         if found := pattern.fullmatch(text):
             return _named(sentence(found) if callable(sentence) else found.expand(sentence), code)
     if is_syntax:
-        return _SYNTAX.sub(lambda found: found[1] + _TOKENS[found[2]], text)
+        found = _SYNTAX.fullmatch(text)
+        return _unexpected(found) if found else _NOT_READABLE
     return _NOT_POSSIBLE
 
 

@@ -21,7 +21,11 @@ REMOVED_FILTERS = (
 REMOVED_TESTS = ("escaped", "filter", "safe", "test")
 REMOVED_FUNCTIONS = ("cycler", "debug", "joiner", "namespace")
 FUNCTIONS = frozenset({"range", "dict"})
-UNAVAILABLE_STATEMENTS = frozenset({"include", "import", "from", "extends", "block", "macro", "call"})
+UNAVAILABLE_STATEMENTS = frozenset(
+    {"include", "import", "from", "extends", "block", "macro", "call", "do", "autoescape"}
+)
+ENDS = {"if": "endif", "for": "endfor", "with": "endwith", "filter": "endfilter", "set": "endset"}
+"""The statements that need an end; `set` only without `=`."""
 FILTERS_BY_NAME = {"map": 0}
 """Filters one of whose arguments is the name of a filter, and the index of that argument."""
 TESTS_BY_NAME = {"select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}

@@ -41,10 +41,58 @@ TEXTS = [
     "Dear {{ input.s | upper }}, {% if input.o.k > 1 %}{{ [1, 2] }}{% endif %}{# note #}",
     "{{ {'a': 'b'} }}",
 ]
+STATEMENTS = [
+    "if",
+    "elif",
+    "else",
+    "for",
+    "set",
+    "with",
+    "filter",
+    "do",
+    "break",
+    "continue",
+    "block",
+    "macro",
+    "call",
+    "raw",
+]
+STATEMENTS += ["include", "import", "from", "extends", "autoescape", "nope"]
+BODIES = [
+    "",
+    "a",
+    "a b",
+    "a in b",
+    "a in",
+    "in a",
+    "a = 1",
+    "a.b = 1",
+    "a, b = 1",
+    "a =",
+    "= 1",
+    "upper",
+    "nope",
+    "a | nope",
+]
+BODIES += [
+    "upper | nope",
+    "a()",
+    "(a)",
+    "'x'",
+    "1 2",
+    "a in 2",
+    "a if",
+    "a in [1] recursive",
+    "self = 1",
+    "a[]",
+    "x(a=1, 2)",
+    "loop(1)",
+]
 FOREIGN = re.compile(
     r"NoneType|\bNone\b|\bTrue\b|\bFalse\b|\btuple\b|\bdict\b|\bstr\b|\bint\b|\bfloat\b|\bbool\b|\bsequence\b|\bmapping\b"
     r"|minijinja|iterable|\bkeyword\b|positional|object of type|unsupported|unhashable|<class|__|\b[iuf]\d\d\b|isize|usize"
-    r"|\bbytes\b|Error\b|invalid operation|undefined value|variable block|literal|identifier|this operation|this value|\(\.\.\.\)"
+    r"|call block|assignment operator|keyword arg|end of input|expected (?:as|in|import)\b|\bbytes\b"
+    r"|Error\b|invalid operation|undefined value|variable block|literal|identifier|this operation|this value|\(\.\.\.\)"
 )
 QUOTED = re.compile(r"`[^`]*`|'[^']*'")
 
@@ -82,6 +130,13 @@ def broken_texts() -> Iterator[str]:
             yield from (text[:index] + mark + text[index:] for mark in "{}()'|.,")
 
 
+def statements() -> Iterator[str]:
+    """Yield templates with one statement: with its end, without it, and with the end of another one."""
+    for word, body in product(STATEMENTS, BODIES):
+        for end in ("", f"{{% end{word} %}}", "{% endif %}"):
+            yield f"a {{% {word} {body} %}}x{end}"
+
+
 def problem_of(text: str, *, expression: bool) -> tuple[str, int | None, int | None] | None:
     try:
         (environment.evaluate if expression else environment.render)(text, SCOPE)
@@ -110,6 +165,16 @@ def test_the_message_of_a_wrong_template_has_a_place_and_no_foreign_term() -> No
     every_fourth = list(expressions())[::4]
     found = [complaint for code in every_fourth for complaint in complaints(f"a {{{{ {code} }}}}", expression=False)]
     assert found == []
+
+
+def test_the_message_of_a_wrong_statement_has_a_place_and_no_foreign_term() -> None:
+    assert [complaint for text in statements() for complaint in complaints(text, expression=False)] == []
+
+
+def test_a_statement_that_validation_accepts_has_names_that_exist() -> None:
+    """Such a template can only fail by its values."""
+    failed = {text: problem_of(text, expression=False) for text in statements() if not check(text, expression=False)}
+    assert [text for text, found in failed.items() if found and "there is no" in found[0]] == []
 
 
 def test_the_message_of_a_broken_text_has_a_place_and_no_foreign_term() -> None:
