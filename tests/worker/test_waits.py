@@ -223,3 +223,17 @@ async def test_a_deadline_is_never_earlier_than_the_first_timer_and_may_be_none(
     deadline = await database.pool.fetchval("SELECT deadline_at FROM runs WHERE id = $1", run_id)
     assert wait.until is not None
     assert deadline is None if idle is None else deadline >= wait.until + idle
+
+
+@pytest.mark.parametrize(("type", "config"), [("human", {"prompt": "?"}), ("wait_event", {"name": "paid"})])
+async def test_a_deadline_is_never_earlier_than_the_expiry_of_a_wait(
+    database: Database, redis: Redis, caller: Caller, project: str, type: str, config: dict[str, Any]
+) -> None:
+    spec = {"nodes": [{"id": "ask", "type": type, "config": {**config, "expiresS": 45 * 86_400}}], "edges": []}
+    run_id = await accept_spec(database, caller, project, spec)
+    async with ExecutorWorker(database, redis) as worker:
+        assert await execute(await worker.claim(run_id)) is RunStatus.WAITING
+    [wait] = await open_waits(database.pool, run_id)
+    deadline = await database.pool.fetchval("SELECT deadline_at FROM runs WHERE id = $1", run_id)
+    assert wait.until is not None and database.deadlines.idle is not None
+    assert deadline >= wait.until + database.deadlines.idle
