@@ -47,6 +47,15 @@ async def test_a_small_expense_needs_no_approval(system: SystemUnderTest) -> Non
     assert answer["run"]["output"]["pay"] == {"paid": True, "amount": 12, "to": "Ada"}
 
 
+async def test_a_synchronous_call_returns_after_a_timer_without_a_worker(system: SystemUnderTest) -> None:
+    spec = {"nodes": [{"id": "wait", "type": "delay", "config": {"seconds": 2}}], "edges": []}
+    run = (await system.run(spec, mode="SYNC"))["run"]
+    query = "query ($id: ID!) { run(id: $id) { events { nodes { ... on RunStatusChanged { status } } } } }"
+    events = (await system.execute(query, id=run["id"]))["run"]["events"]["nodes"]
+    statuses = [event.get("status") for event in events]
+    assert (run["status"], "WAITING" in statuses) == ("COMPLETED", True)
+
+
 async def test_a_stepwise_run_can_be_stepped_to_its_end(system: SystemUnderTest) -> None:
     run_id = (await system.run(LOOP, mode="SYNC", options={"stepwise": True}))["run"]["id"]
     visits, counts = [], []
