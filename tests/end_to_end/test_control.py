@@ -48,7 +48,7 @@ async def test_a_small_expense_needs_no_approval(system: SystemUnderTest) -> Non
 
 
 async def test_a_synchronous_call_returns_after_a_timer_without_a_worker(system: SystemUnderTest) -> None:
-    spec = {"nodes": [{"id": "wait", "type": "delay", "config": {"seconds": 2}}], "edges": []}
+    spec = {"nodes": [{"id": "wait", "type": "delay", "config": {"seconds": 6}}], "edges": []}
     run = (await system.run(spec, mode="SYNC"))["run"]
     query = "query ($id: ID!) { run(id: $id) { events { nodes { ... on RunStatusChanged { status } } } } }"
     events = (await system.execute(query, id=run["id"]))["run"]["events"]["nodes"]
