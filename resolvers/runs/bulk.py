@@ -85,7 +85,7 @@ async def _check_named(context: Context, where: RunFilter) -> None:
 
 
 async def work_forever(context_of: Callable[[Caller], Context], context: Context) -> None:
-    """Work on jobs until cancelled. A database that is away delays it.
+    """Work on jobs until cancelled. A database that is away delays it, and no fault ends it.
 
     Args:
         context_of: Makes the context of a caller.
@@ -99,6 +99,9 @@ async def work_forever(context_of: Callable[[Caller], Context], context: Context
         except DATABASE_ERRORS as error:
             had_work = False
             outage.failed(error)
+        except Exception:
+            had_work = False
+            log.exception("bulk_jobs.step_failed")
         if not had_work:
             await asyncio.sleep(INTERVAL_S * random.uniform(0.75, 1.25))
 

@@ -123,6 +123,28 @@ async def test_a_fault_fails_one_run_and_not_the_job(
     assert job["lastError"] == f"{broken}: an unexpected error, which the log of the server has (bulk_jobs.fault)"
 
 
+async def test_a_fault_outside_the_runs_does_not_end_the_work(
+    context: Context, workflow_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_step, faults = jobs.claim_step, iter([LookupError("a fault of the claim")])
+
+    async def claim_or_fail(pool: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return await claim_step(pool)
+
+    monkeypatch.setattr(jobs, "claim_step", claim_or_fail)
+    monkeypatch.setattr(bulk, "INTERVAL_S", 0)
+    job = (await start(context, "cancelRuns", {"workflowId": workflow_id}))["cancelRuns"]["job"]
+    worker = asyncio.create_task(bulk.work_forever(context_of(context), context))
+    async with asyncio.timeout(20):
+        while (found := await read(context, job["id"]))["finishedAt"] is None and not worker.done():
+            pass
+    assert not worker.done() and found["done"] == COUNT
+    worker.cancel()
+    await asyncio.wait({worker})
+
+
 async def _die(*_: object) -> bool:
     raise ConnectionResetError("killed")
 
