@@ -143,6 +143,8 @@ async def statistics(
         require(context.caller, QUERIES["stats"], project_id)
     now = datetime.now(UTC)
     until = min(until or now, now)
+    if until <= EARLIEST:
+        raise invalid("until", "OUT_OF_RANGE", f"must be after {EARLIEST:%Y-%m-%d}")
     since = max(since or until - DEFAULT_PERIOD, EARLIEST)
     if since >= until:
         raise invalid("since", "OUT_OF_RANGE", "must be before `until` and before now")

@@ -86,6 +86,8 @@ async def test_statistics_show_what_has_run(context: Context, database: Database
         ({"since": "2030-01-02T00:00:00Z", "until": "2030-01-01T00:00:00Z"}, "since"),
         ({"since": "2020-01-01T00:00:00Z", "bucket": "HOUR"}, "bucket"),
         ({"since": "0001-01-01T00:00:00Z"}, "bucket"),
+        ({"until": "0001-01-01T00:00:00Z"}, "until"),
+        ({"since": "0001-01-01T00:00:00Z", "until": "2000-01-01T00:00:00Z"}, "until"),
     ],
 )
 async def test_a_period_that_has_no_statistics_is_refused(
