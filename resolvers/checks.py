@@ -2,8 +2,9 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from engine.problems import FieldProblem
 from engine.spec.parser import parse
 from engine.types import JSON
 from engine.values.json_schema import complete_inputs
@@ -41,11 +42,17 @@ def checked_name(field: str, name: str) -> str:
 
 def check_visible(field: str, text: str) -> None:
     """Raise Invalid if a text of one line has a character of HIDDEN."""
-    if (found := HIDDEN.search(text)) is not None:
-        character = found[0]
-        named = f"U+{ord(character):04X} {unicodedata.name(character, '')}".strip()
-        message = f"must have visible characters only: character {found.start() + 1} is {named}; remove it"
+    if (message := hidden_character(text)) is not None:
         raise invalid(field, "FORMAT", message)
+
+
+def hidden_character(text: str) -> str | None:
+    """Say which character of HIDDEN a text has first; None if it has none."""
+    found = HIDDEN.search(text)
+    if found is None:
+        return None
+    named = f"U+{ord(found[0]):04X} {unicodedata.name(found[0], '')}".strip()
+    return f"must have visible characters only: character {found.start() + 1} is {named}; remove it"
 
 
 def visible(text: str) -> str:
@@ -70,19 +77,25 @@ def check_options(options: RunOptions, spec: JSON) -> None:
         raise invalid("input.options.timeoutS", "OUT_OF_RANGE", message)
     if abs(options.priority) > MAX_PRIORITY:
         raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
-    _check_tags(options.tags or ())
+    if problems := [*tag_problems("input.options.tags", options.tags or ())]:
+        raise Invalid(problems)
     if options.breakpoints:
         check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
 
 
-def _check_tags(tags: Sequence[str]) -> None:
+def tag_problems(field: str, tags: Sequence[str]) -> Iterator[FieldProblem]:
+    """Yield why a run cannot have these tags."""
     if len(tags) > MAX_TAGS:
-        raise invalid("input.options.tags", "LENGTH", f"must have at most {MAX_TAGS} tags, has {len(tags)}")
+        yield FieldProblem(field, "LENGTH", f"must have at most {MAX_TAGS} tags, has {len(tags)}")
+        return
     for place, tag in enumerate(tags):
-        field = f"input.options.tags[{place}]"
+        of_tag = f"{field}[{place}]"
         if not TAG.fullmatch(tag):
-            raise invalid(field, "FORMAT", f"must have 1 to {MAX_TAG} characters, without white space around them")
-        check_visible(field, tag)
+            yield FieldProblem(
+                of_tag, "FORMAT", f"must have 1 to {MAX_TAG} characters, without white space around them"
+            )
+        elif (message := hidden_character(tag)) is not None:
+            yield FieldProblem(of_tag, "FORMAT", message)
 
 
 def check_nodes(field: str, node_ids: Iterable[str], known: set[str]) -> None:

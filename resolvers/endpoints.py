@@ -25,7 +25,7 @@ from persistence.problems import Invalid
 from persistence.secrets import store as secrets
 from persistence.workflows import workflows
 from resolvers.authorise import project_for, require
-from resolvers.checks import MAX_TAGS, TAG, checked_description
+from resolvers.checks import checked_description, hidden_character, tag_problems
 from resolvers.context import Context
 from resolvers.permissions import MUTATIONS, QUERIES, SEE_ENDPOINT_ADDRESS
 
@@ -179,12 +179,15 @@ def _plain_problems(values: Mapping[str, Any]) -> Iterator[FieldProblem]:
     if "events" in values and not values["events"]:
         names = ", ".join(EndpointEvent)
         yield FieldProblem("input.events", "LENGTH", f"must name at least one event: {names}")
-    yield from _tag_problems(values.get("tags", ()))
+    yield from tag_problems("input.tags", values.get("tags", ()))
 
 
 def _url_problems(url: str) -> Iterator[FieldProblem]:
     if len(url) > MAX_URL:
         yield FieldProblem("input.url", "LENGTH", f"must have at most {MAX_URL:,} characters, has {len(url):,}")
+        return
+    if (message := hidden_character(url)) is not None:
+        yield FieldProblem("input.url", "FORMAT", message)
         return
     try:
         request.address(url, {})
@@ -192,14 +195,6 @@ def _url_problems(url: str) -> Iterator[FieldProblem]:
     except (NodeFailure, ValueError):
         message = "must be an address that begins with http:// or https://, without a name or password"
         yield FieldProblem("input.url", "URL", message)
-
-
-def _tag_problems(tags: Sequence[str]) -> Iterator[FieldProblem]:
-    if len(tags) > MAX_TAGS:
-        yield FieldProblem("input.tags", "LENGTH", f"must have at most {MAX_TAGS} tags, has {len(tags)}")
-    for place, tag in enumerate(tags[:MAX_TAGS]):
-        if not TAG.fullmatch(tag):
-            yield FieldProblem(f"input.tags[{place}]", "FORMAT", "is no tag that a run can have")
 
 
 async def _workflow_problems(

@@ -49,7 +49,15 @@ async def test_all_problems_are_reported_at_once(host: Context) -> None:
         ("input.description", "LENGTH"),
     }
     assert "the key itself" not in str(payload)
-    for url in ("", "example.com", "https://user:key@example.com/", "https://", "http://x/" + "a" * 2000, "http://[/"):
+    for url in (
+        "",
+        "example.com",
+        "https://user:key@example.com/",
+        "https://",
+        "http://x/" + "a" * 2000,
+        "http://[/",
+        "https://x.test/\u202e",
+    ):
         payload = await mutate(host, "createEndpoint", FIELDS, url=url, events=["RUN_FAILED"], secret="hook_key")
         assert [one["field"] for one in payload["errors"][0]["errors"]] == ["input.url"], url
 
