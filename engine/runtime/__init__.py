@@ -13,8 +13,8 @@ Modules:
     run_state: Node records, node states and uncommitted events.
     scheduler: The callbacks of the graph: runs due nodes and settles results.
     single_node: Executes one node outside any run.
-    steps: Records what each visit of a stretch has changed.
     stop: The stop requests of a run.
+    stretches: The limits of a stretch, and what each visit in it has changed.
     task_runner: Runs nodes as tasks beside the graph.
     waits: The open timers, questions and child runs.
 """

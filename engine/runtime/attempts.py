@@ -20,9 +20,9 @@ from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.node import Answerers, Outcome, Output, WaitForAnswer, WaitForEvent, WaitForRun, WaitUntil
+from engine.sdk.node import ERROR_PORT, Answerers, Outcome, Output, WaitForAnswer, WaitForEvent, WaitForRun, WaitUntil
 from engine.sdk.resources import Secrets
-from engine.spec.model import Retry
+from engine.spec.model import OnError, Retry
 from engine.types import JSON
 from engine.values.large_values import off_loop
 from engine.values.storable import clean_text, is_storable, stored_form
@@ -247,7 +247,17 @@ def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
             assert_never(outcome)
 
 
-def error_output(error: RunError) -> JSON:
+def interpret(result: NodeResult, on_error: OnError) -> tuple[JSON, str | None, RunError | None]:
+    """Return the output, the port and the error of a visit, as `onError` of its node demands."""
+    if result.error is None:
+        assert isinstance(result.outcome, Output)
+        return result.outcome.value, result.outcome.port, None
+    if on_error is OnError.BRANCH:
+        return _error_output(result.error), ERROR_PORT, result.error
+    return None, None, result.error
+
+
+def _error_output(error: RunError) -> JSON:
     """Return the output of a failed node that leaves by the port `error`: the whole error."""
     return {
         "error": {

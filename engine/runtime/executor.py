@@ -1,7 +1,7 @@
 """Execute one claimed run until it is terminal, PAUSED, WAITING or released to the queue.
 
 The first stretch of a run and the stretch after the result of a task or a wait are executed here
-(engine.runtime.steps). What is due after them, LangGraph runs in supersteps (Pregel, Malewicz et al.
+(engine.runtime.stretches). What is due after them, LangGraph runs in supersteps (Pregel, Malewicz et al.
 2010), each with the stretch that follows. Tasks run beside them.
 The position of the run (engine.graph.position) decides which nodes are due. A crash at any line
 loses only what the journal has not committed: the head checkpoint says which tasks were running,
@@ -31,8 +31,8 @@ from engine.runtime.ports import CheckpointRecord, CheckpointStep, HeadStore, Jo
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.scheduler import NodeScheduler
-from engine.runtime.steps import StepRecorder
 from engine.runtime.stop import StopControl
+from engine.runtime.stretches import StepRecorder
 from engine.runtime.task_runner import TaskRunner
 from engine.runtime.waits import Waits
 from engine.states import IN_PROGRESS, RunStatus

@@ -22,7 +22,7 @@ from engine.types import JSON
 
 
 class CheckpointStep(NamedTuple):
-    """A step of a stretch: what one settled visit has changed. See engine.runtime.steps.
+    """A step of a stretch: what one settled visit has changed. See engine.runtime.stretches.
 
     A checkpoint of a single superstep has no steps. One of a stretch has a step for each visit but
     the last, whose changes are the rest of the checkpoint.

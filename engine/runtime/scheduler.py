@@ -4,14 +4,12 @@ The scheduler changes only the state and the position in memory and returns the 
 that are due. The executor commits them together, so a crash between them is not possible.
 """
 
-import asyncio
 from collections import ChainMap, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any
 
 from langgraph.constants import TASKS
 from langgraph.types import Send
@@ -27,27 +25,17 @@ from engine.graph.position import Position, Progress
 from engine.graph.routing import taken_edges
 from engine.isolation.loop_share import loop_share
 from engine.isolation.suspension import suspendable
-from engine.runtime.attempts import NodeResult, error_output, run_attempt
+from engine.runtime.attempts import NodeResult, interpret, run_attempt
 from engine.runtime.node_context import scope_of
 from engine.runtime.ports import OpenWait
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
-from engine.runtime.steps import StepRecorder
-from engine.runtime.waits import Waits
-from engine.sdk.node import ERROR_PORT, Output, Wait
+from engine.runtime.stretches import StepRecorder, StretchLimit
+from engine.runtime.waits import Waits, message_of
+from engine.sdk.node import Output, Wait
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.types import JSON
-
-YIELD_S = 0.005
-"""The time in seconds after which a stretch lets other tasks of the event loop run."""
-MAX_S, MAX_WAIT_S = 0.05, 0.2
-"""The times in seconds after which a stretch ends, so that its events are committed: its own time, and
-that with the waits for its turn."""
-MAX_VISITS = 250
-"""The number of visits after which a stretch ends. It limits the size of an entry. The id of a
-checkpoint has place for 1,023 steps.
-"""
 
 if TYPE_CHECKING:
     from engine.runtime.stop import StopControl
@@ -118,7 +106,7 @@ class NodeScheduler:
         Returns:
             The Sends of the nodes that the next superstep runs.
         """
-        pending, limit = deque(due), _StretchLimit()
+        pending, limit = deque(due), StretchLimit()
         while pending and self._may_continue(limit):
             self.steps.end_step()
             _, send = pending.popleft()
@@ -126,7 +114,7 @@ class NodeScheduler:
             await limit.count_visit()
         return list(pending)
 
-    def _may_continue(self, limit: "_StretchLimit") -> bool:
+    def _may_continue(self, limit: StretchLimit) -> bool:
         if self.info.is_step or self.breakpoints or self.stop.is_requested:
             return False
         # A task starts when the stretch is committed.
@@ -211,7 +199,7 @@ class NodeScheduler:
         if result.error is not None and result.backoff_s is not None:
             self.steps.begin_visit(node.id)
             return self._begin_backoff(node, record, result, result.error, result.backoff_s)
-        output, port, error = _interpret(node, result)
+        output, port, error = interpret(result, node.spec.on_error)
         status = NodeStatus.FAILED if error else NodeStatus.COMPLETED
         ended = NodeRecord(status, record.visits, record.round, output)
         taken = self._taken_edges(node, ended, port, error)
@@ -270,7 +258,7 @@ class NodeScheduler:
             status=NodeStatus.WAITING,
             attempt=result.attempts,
             input=node_input,
-            message=_wait_message(wait),
+            message=message_of(wait),
         )
         self.state.add_change(state, result.ended_at)
         self.state.set_record(node.id, record.evolve(status=NodeStatus.WAITING))
@@ -414,53 +402,3 @@ class NodeScheduler:
     def _scope(self, names: Sequence[str], records: Mapping[str, NodeRecord] | None = None) -> Mapping[str, Any]:
         known = self.state.records if records is None else records
         return scope_of(self.info.id, self.info.inputs, known, names, self.info.outer_names)
-
-
-class _StretchLimit:
-    """The limits of one stretch. They keep the event loop free, and live readers up to date."""
-
-    def __init__(self) -> None:
-        self._share = loop_share()
-        self._visits, self._spent_s = 0, 0.0
-        self._began = self._resumed = perf_counter()
-        self.has_yielded = False
-
-    async def count_visit(self) -> None:
-        """Count a visit. Let others run after YIELD_S, or if the runs have used this pass of the loop."""
-        self._visits += 1
-        spent_s = perf_counter() - self._resumed
-        if spent_s >= YIELD_S or self._share.is_used_up:
-            await asyncio.sleep(0)
-            await self._share.turn()
-            self._spent_s, self._resumed, self.has_yielded = self._spent_s + spent_s, perf_counter(), True
-
-    @property
-    def is_reached(self) -> bool:
-        is_late = self._resumed - self._began >= MAX_WAIT_S
-        return self._visits >= MAX_VISITS or self._spent_s >= MAX_S or is_late
-
-
-def _wait_message(wait: OpenWait) -> str:
-    match wait.kind:
-        case WaitKind.INPUT:
-            return "waits for an answer"
-        case WaitKind.EVENT:
-            return f"waits for the event {wait.event_name!r}"
-        case WaitKind.RUN:
-            return f"waits for run {wait.child_run_id}"
-        case WaitKind.TIMER:
-            return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
-        case WaitKind.RETRY:
-            raise AssertionError("a backoff has the message of its failed attempt")
-        case _:
-            assert_never(wait.kind)
-
-
-def _interpret(node: PlanNode, result: NodeResult) -> tuple[JSON, str | None, RunError | None]:
-    """Return the output, the port and the error of a visit, as `onError` of the node demands."""
-    if result.error is None:
-        assert isinstance(result.outcome, Output)
-        return result.outcome.value, result.outcome.port, None
-    if node.spec.on_error is OnError.BRANCH:
-        return error_output(result.error), ERROR_PORT, result.error
-    return None, None, result.error

@@ -225,6 +225,17 @@ def _result_of_child(wait: OpenWait) -> Output | RunError:
     return RunError("SUBWORKFLOW", message, wait.node_id, bool(error and error["retryable"]), details)
 
 
+def message_of(wait: OpenWait) -> str:
+    """Return the message of a node that waits."""
+    match wait.kind:
+        case WaitKind.TIMER:
+            return f"until {wait.until:%Y-%m-%dT%H:%M:%SZ}"
+        case WaitKind.RETRY:
+            raise AssertionError("a backoff has the message of its failed attempt")
+        case _:
+            return _description(wait)
+
+
 def _description(wait: OpenWait) -> str:
     match wait.kind:
         case WaitKind.INPUT:

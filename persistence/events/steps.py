@@ -1,7 +1,7 @@
 """The steps of stored checkpoints, and the ids of the checkpoints that are derived from them.
 
 A stretch of inline nodes is committed with one checkpoint row. Its steps say what each visit has
-changed, so that there is a checkpoint between any two visits (engine/runtime/steps.py). The last two
+changed, so that there is a checkpoint between any two visits (engine/runtime/stretches.py). The last two
 characters of a checkpoint's id are the number of its step in base 32: `zz` for the stored one. Pure.
 """
 

@@ -9,10 +9,10 @@ from langgraph.types import Send
 
 from engine.graph.channels import NODE_RECORDS, Signal
 from engine.graph.compiler import compile_spec
-from engine.runtime import scheduler
+from engine.runtime import stretches
 from engine.runtime.executor import RunExecutor
 from engine.runtime.run_info import RunInfo, StopReason
-from engine.runtime.scheduler import _StretchLimit
+from engine.runtime.stretches import StretchLimit
 from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import RecordingHeadStore, Snapshot
@@ -57,11 +57,11 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock(0.0)
-    monkeypatch.setattr(scheduler, "perf_counter", clock)
+    monkeypatch.setattr(stretches, "perf_counter", clock)
     return clock
 
 
-async def yields(limit: _StretchLimit) -> bool:
+async def yields(limit: StretchLimit) -> bool:
     """Count a visit, and return whether another task could run meanwhile."""
     seen = asyncio.Event()
     asyncio.get_running_loop().call_soon(seen.set)
@@ -71,7 +71,7 @@ async def yields(limit: _StretchLimit) -> bool:
 
 
 async def test_a_stretch_yields_after_five_milliseconds_of_work(clock: Clock) -> None:
-    limit, seen = _StretchLimit(), []
+    limit, seen = StretchLimit(), []
     for now in (0.0049, 0.005, 0.0099, 0.0101, 0.0150, 0.0152, 4.0):
         clock.now = now
         seen.append((await yields(limit), limit.has_yielded))
@@ -94,14 +94,14 @@ async def test_a_stretch_ends_after_fifty_milliseconds(
     clock: Clock, began: float, times: list[float], is_reached: bool
 ) -> None:
     clock.now = began
-    limit = _StretchLimit()
+    limit = StretchLimit()
     for clock.now in times:
         await limit.count_visit()
     assert limit.is_reached is is_reached
 
 
 async def test_a_stretch_ends_after_250_visits(clock: Clock) -> None:
-    limit, seen = _StretchLimit(), []
+    limit, seen = StretchLimit(), []
     for _ in range(252):
         await limit.count_visit()
         seen.append(limit.is_reached)
@@ -123,7 +123,7 @@ CHAIN = {"nodes": [node(f"n{at}") for at in range(5)], "edges": edges("n0>n1 n1>
 async def test_a_stretch_that_has_yielded_ends_if_a_task_waits_for_its_commit(
     spec: Any, yield_s: float, first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "YIELD_S", yield_s)
+    monkeypatch.setattr(stretches, "YIELD_S", yield_s)
     executor, journal = await play(spec)
     assert executor.final_status is RunStatus.COMPLETED
     events = [event for _, event in journal.entries[0].events_to_write]

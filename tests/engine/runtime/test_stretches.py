@@ -9,11 +9,11 @@ import pytest
 from engine.graph.channels import NODE_RECORDS
 from engine.graph.compiler import CompiledGraph, compile_spec
 from engine.isolation import loop_share
-from engine.runtime import scheduler
+from engine.runtime import stretches
 from engine.runtime.executor import RunExecutor
 from engine.runtime.memory_checkpointer import MemoryHeadStore
 from engine.runtime.run_info import RunInfo
-from engine.runtime.scheduler import MAX_VISITS
+from engine.runtime.stretches import MAX_VISITS
 from engine.spec.parser import parse
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import PlayedRun, Snapshot, play
@@ -55,7 +55,7 @@ async def test_a_random_program_has_the_checkpoints_of_a_run_node_by_node(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A stretch that ends early changes the order of visits.
-    monkeypatch.setattr(scheduler, "YIELD_S", 3600.0)
+    monkeypatch.setattr(stretches, "YIELD_S", 3600.0)
     monkeypatch.setattr(loop_share, "SLICE_S", 3600.0)
     for seed in range(7000 + block, 7200, 4):
         spec = graph_of(draw_program(seed, SIZE)[0])
@@ -64,11 +64,11 @@ async def test_a_random_program_has_the_checkpoints_of_a_run_node_by_node(
         assert missing(reference, stretched) == [], seed
 
 
-@pytest.mark.parametrize("yield_s", [0.0, scheduler.YIELD_S])
+@pytest.mark.parametrize("yield_s", [0.0, stretches.YIELD_S])
 async def test_a_random_program_with_tasks_ends_the_same_from_each_checkpoint_of_a_stretch(
     yield_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler, "YIELD_S", yield_s)
+    monkeypatch.setattr(stretches, "YIELD_S", yield_s)
     for seed in range(7300, 7330):
         spec, random = graph_of(draw_program(seed, SIZE)[0]), Random(seed)
         for node in spec["nodes"]:
