@@ -6,45 +6,28 @@ from typing import Any
 
 import asyncpg
 import pytest
-from alembic import command
-from alembic.config import Config
 from redis.asyncio import Redis
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.cli.doctor import _database
 from app.settings import Settings
 from engine.states import NodeStatus
-from persistence import migrations
 from persistence.caller import Caller
 from persistence.db import migrate as migrating
-from persistence.db.database import Database, create_engine
+from persistence.db.database import Database
 from persistence.db.ids import Prefix, first_id
 from persistence.db.migrate import migrate
 from persistence.db.online_steps import WIDTH, end_of_range, interrupted_until, prepare
 from persistence.db.partitions import PARTITIONED, read_partitions
 from persistence.maintenance.partitioning import create_ahead
 from tests.journal_worker import accept_run, open_worker
+from tests.persistence.db.migration_steps import downgrade
 
 DAY = timedelta(days=1)
 CONSTRAINTS = """
 SELECT conrelid::regclass::text, convalidated FROM pg_constraint
 WHERE conname LIKE '%\\_before' AND contype = 'c' ORDER BY 1
 """
-
-
-async def downgrade(url: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-
-    def run(connection: Connection) -> None:
-        config.attributes["connection"] = connection
-        command.downgrade(config, "0017")
-
-    engine = create_engine(url)
-    async with engine.begin() as connection:
-        await connection.run_sync(run)
-    await engine.dispose()
 
 
 @pytest.fixture
