@@ -73,6 +73,8 @@ class _Candidate:
     """The key of the pending firing that it is; None for a planned time."""
     poll: PollResult | None = None
     """What its source has returned, if it was polled."""
+    regular: datetime | None = None
+    """When its source is asked again if items have to wait: not at once, because the queue is full."""
 
     @property
     def is_alone(self) -> bool:
@@ -213,11 +215,12 @@ class DueTriggers:
             return self._failed_poll(trigger, version_id, now, str(error))
         firings = [await prepare(trigger, one.key, one.event, version) for one in result.items]
         failed = [one.error for one in firings if one.status is STATUS.FAILED]
-        following = now if result.has_more else kind.next_time(config, now)
+        regular = kind.next_time(config, now)
+        following = now if result.has_more else regular
         advance = Advance(following, following, now if firings else None, state=result.state)
         if failed:
             advance = replace(advance, error=f"{len(failed)} of {len(firings)} items started no run: {failed[0]}")
-        return _Candidate(trigger, version_id, tuple(firings), advance, poll=result)
+        return _Candidate(trigger, version_id, tuple(firings), advance, poll=result, regular=regular)
 
     def _failed_poll(self, trigger: Trigger, version_id: str | None, now: datetime, error: str) -> _Candidate:
         key = f"poll:{format_timestamp(now)}"
@@ -329,7 +332,8 @@ def _without_waiting(candidate: _Candidate, firings: list[Firing]) -> tuple[list
     if not waiting:
         return firings, candidate
     error = f"{len(waiting)} of {len(firings)} items wait for the next poll: {waiting[0].error}"
-    advance = replace(candidate.advance, state=None, error=error)
+    later = candidate.regular
+    advance = replace(candidate.advance, planned_at=later, fire_at=later, state=None, error=error)
     return [one for one in firings if one.status is not STATUS.SKIPPED], replace(candidate, advance=advance)
 
 

@@ -43,6 +43,17 @@ async def test_entries_fire_once_and_are_acknowledged_afterwards(
     assert (await source.row())["state"] == {"lastId": "5-1"}
 
 
+async def test_a_stream_with_more_entries_is_not_read_at_once_while_the_queue_is_full(
+    source: PolledSource, redis: Redis, stream_url: str
+) -> None:
+    await source.create("redis_stream", url=stream_url, **CONFIG)
+    await add(redis, 1, 2, 3, 4)
+    assert await source.poll(source.worker(queue_limit=0)) == []
+    assert (await source.row())["next_fire_at"] > source.now
+    due = source.worker()
+    assert [await source.poll(due) for _ in range(2)] == [fired(1, 2, 3), fired(4)]
+
+
 async def test_what_a_lost_worker_has_read_is_read_again(source: PolledSource, redis: Redis, stream_url: str) -> None:
     await source.create("redis_stream", url=stream_url, **CONFIG)
     await add(redis, 1, 2)
