@@ -24,6 +24,7 @@ from persistence.secrets.resolver import SecretResolver, open_secrets
 from tests.executor_worker import eventually
 from tests.peers.http import Peer
 from tests.persistence.notifications.stored_endpoints import delivery_rows, new_endpoint, set_status
+from tests.worker.notifications.all_deliveries import send_all
 from worker.deliveries import DeliveryLoop
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -36,14 +37,6 @@ async def secrets(database: Database, caller: Caller, project: str, tmp_path: Pa
     async with database.begin() as connection:
         await store.put(connection, caller, resolver.keys.keyring(), project, "hook_key", KEY)
     return resolver
-
-
-async def send_all(loop: DeliveryLoop) -> None:
-    """Send what is due, and wait until all results are recorded."""
-    await loop.send_due()
-    while tasks := list(loop._in_flight):
-        await asyncio.gather(*tasks)
-        await loop.send_due()
 
 
 def delivery_loop(database: Database, secrets: SecretResolver, http: GuardedHttp = LOCAL) -> DeliveryLoop:
