@@ -35,6 +35,7 @@ NO_ATTEMPT = (
 NO_ISSUER = "This server has no sign-in for browsers: see TREADLE_OIDC_ISSUER in docs/sign_in.md."
 STORE_AWAY = "A store is unavailable; try again later."
 MAX_PATH = 2000
+"""Bytes of the longest path to return to: it is in a cookie, and browsers drop those of more than 4,096."""
 Respond = Callable[[Request], Awaitable[Response]]
 
 
@@ -154,7 +155,7 @@ def own_path(path: str | None, home: str = "/") -> str:
 
     Browsers read a backslash as a slash, and ignore control characters.
     """
-    if path is None or len(path) > MAX_PATH or not path.startswith("/") or not path.isprintable():
+    if path is None or len(path.encode()) > MAX_PATH or not path.startswith("/") or not path.isprintable():
         return home
     return home if path[1:2] in ("/", "\\") else path
 

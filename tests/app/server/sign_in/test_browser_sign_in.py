@@ -260,6 +260,7 @@ async def test_pages_of_other_sites_cannot_use_the_session(site: Site) -> None:
         ("/\t/evil.test", "/"),
         ("\\/evil.test", "/"),
         ("/" + "x" * 3000, "/"),
+        ("/" + "\u6f22" * 1000, "/"),
         ("", "/"),
     ],
 )
