@@ -12,7 +12,7 @@ import structlog
 from redis.asyncio import Redis
 from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
-from app.server.sign_in.oidc import IssuerTokens, OidcIssuer, SignInEnded
+from app.server.sign_in.oidc import UNREACHABLE, IssuerTokens, OidcIssuer, SignInEnded
 from persistence.db.database import Database
 from persistence.events.publisher import announce
 from persistence.problems import Unauthenticated, Unavailable
@@ -28,6 +28,8 @@ EARLY_S = 30.0
 """Seconds before the end of its tokens at which a page may renew a session."""
 OTHER_SERVER_S = 6.0
 """Seconds that a request waits for the server that renews its session."""
+RENEWAL_S = browser_sessions.CLAIM_S - 1.0
+"""Seconds of one renewal, all requests to the issuer together. While the claim lasts, nobody else spends the token."""
 LOOK_S = 0.2
 OVER = "The session has ended: sign in again."
 _CONTEXT = "refresh token of a browser session"
@@ -99,14 +101,15 @@ class BrowserSessions:
             await self._wait_for_other_server(session, cookie)
             return
         try:
-            tokens = await self.issuer.renew(self._refresh_token(session), _tokens_of(session))
+            async with asyncio.timeout(RENEWAL_S):
+                tokens = await self.issuer.renew(self._refresh_token(session), _tokens_of(session))
         except (SignInEnded, DecryptionError, Unauthenticated) as error:
             log.info("sign_in.session_over", subject=session.grant.subject, reason=type(error).__name__)
             await browser_sessions.end(pool, session.id)
             raise Unauthenticated(OVER) from error
-        except Unavailable:
+        except (Unavailable, TimeoutError) as error:
             await browser_sessions.release_renewal(pool, session.id)
-            raise
+            raise Unavailable(UNREACHABLE) from error
         await browser_sessions.renew(pool, session.id, self._grant(tokens))
         # Sockets of the old tokens keep the roles of these. They connect again.
         await self._publish(session.id)

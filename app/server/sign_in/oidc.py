@@ -9,6 +9,7 @@ import ssl
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from json import JSONDecodeError
 from typing import Any
 from urllib.parse import urlencode
 
@@ -31,6 +32,8 @@ CONFIGURATION_S = 3600.0
 UNREACHABLE = "The issuer of the sign-in cannot be reached or does not answer as expected: try again later."
 REFUSED = "The issuer of the sign-in did not confirm it. Sign in again."
 INVALID = "The token of the issuer is not valid for this server. Sign in again, or tell the operator of this server."
+_BROKEN = (httpx2.HTTPError, httpx2.InvalidURL, ValueError, TypeError, RuntimeError)
+"""What a call of the issuer raises if it gives no answer, or one that cannot be read."""
 _ENDED = ("invalid_grant", "invalid_token", "interaction_required", "login_required", "consent_required")
 
 
@@ -80,7 +83,10 @@ class OidcIssuer:
         """Return Authlib's client with the issuer's configuration. Raises Unavailable."""
         if time.monotonic() - self._made_at > CONFIGURATION_S:
             app = self._new_app()
-            metadata = await app.load_server_metadata()
+            try:
+                metadata = await app.load_server_metadata()
+            except _BROKEN as error:
+                raise _unavailable(error) from error
             # OpenID Connect Discovery 1.0, section 4.3: another issuer must not pose as this one.
             if metadata.get("issuer") != self._issuer:
                 log.error("sign_in.issuer_differs", configured=self._issuer, found=metadata.get("issuer"))
@@ -112,7 +118,7 @@ class OidcIssuer:
         """Return the address at which a person signs in, and what the callback needs. Raises Unavailable."""
         try:
             made = await (await self._app()).create_authorization_url(self.redirect_uri)
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError) as error:
+        except _BROKEN as error:
             raise _unavailable(error) from error
         attempt = SignInAttempt(made["state"], made["nonce"], made["code_verifier"], return_to, time.time())
         return made["url"], attempt
@@ -159,8 +165,7 @@ class OidcIssuer:
         """
         try:
             endpoint = (await (await self._app()).load_server_metadata()).get("end_session_endpoint")
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, Unavailable) as error:
-            log.warning("sign_in.issuer_unavailable", error=str(error) or type(error).__name__)
+        except Unavailable:
             return None
         if not isinstance(endpoint, str):
             return None
@@ -180,7 +185,7 @@ class OidcIssuer:
             if error.error in _ENDED:
                 raise SignInEnded from error
             raise Unavailable(UNREACHABLE) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RuntimeError) as error:
+        except _BROKEN as error:
             raise _unavailable(error) from error
         return tokens
 
@@ -193,7 +198,8 @@ class OidcIssuer:
         }
         try:
             claims = await app.parse_id_token(tokens, nonce, claims_options=options, leeway=LEEWAY_S)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError, JSONDecodeError) as error:
+            # The keys of the issuer cannot be read, so the token may be valid.
             raise _unavailable(error) from error
         except (JoseError, AuthlibBaseError, ValueError, TypeError) as error:
             log.warning("sign_in.id_token_invalid", error=str(error)[:300] or type(error).__name__)
@@ -210,7 +216,7 @@ class OidcIssuer:
             return {}
         try:
             found = await app.userinfo(token=tokens)
-        except (httpx2.HTTPError, AuthlibBaseError, ValueError) as error:
+        except (*_BROKEN, AuthlibBaseError) as error:
             raise _unavailable(error) from error
         # OpenID Connect Core 1.0, section 5.3.2: the answer may be about somebody else.
         is_same = found.get("sub") == subject and self._claim in found
