@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 PREFIX = "TREADLE_"
-_SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "token")
+_SECRET = ("database_url", "redis_url", "models", "secret_key", "jwt_secret", "oidc_client_secret", "token")
 """Settings that may contain a password or a key. Error messages do not repeat their values."""
 
 

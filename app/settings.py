@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
 
 from app.setting_errors import PREFIX as PREFIX
 from app.setting_errors import error_line, json_line
@@ -20,22 +20,19 @@ from app.setting_types import (
     NEVER,
     DatabaseUrl,
     HostNames,
-    IssuerUrl,
-    JwksUrl,
-    JwtSecret,
     NamesAndNetworks,
     Networks,
     Origins,
     RedisUrl,
-    Scope,
     UserPath,
     items,
 )
+from app.sign_in_settings import SignInSettings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Settings(BaseSettings):
+class Settings(SignInSettings):
     """The settings of one process.
 
     Names that end in `_s` are in seconds, `_days` in days, `_mb` in MiB. Each description says what
@@ -362,63 +359,11 @@ class Settings(BaseSettings):
         "commas, such as `10.1.0.0/16,*.svc.local`. Default: none. Set it for services of your own network.",
     )
 
-    jwt_secret: JwtSecret | None = Field(
-        None,
-        description="Turns sign-in on (sign_in.md). The secret of tokens that are signed with HS256, at least 32 bytes. "
-        "Set it if a program of your own makes the tokens.",
-    )
-    jwt_jwks_url: JwksUrl | None = Field(
-        None,
-        description="Turns sign-in on. Address of the key set (JWKS) of the issuer, for tokens that are signed with "
-        "RS256, ES256 or EdDSA. Set it, with issuer and audience, if an identity provider makes the tokens.",
-    )
-    jwt_issuer: str | None = Field(
-        None, description="The `iss` that tokens must have. Default: any. Set it to the name of your issuer."
-    )
-    jwt_audience: str | None = Field(
-        None, description="The `aud` that tokens must contain. Default: any. Set it to the name of this application."
-    )
-    jwt_claim: str = Field(
-        "treadle",
-        min_length=1,
-        description="The claim of tokens with the roles: an object of project ids, project names or `*` to `viewer`, "
-        "`runner`, `editor` or `admin`. Change it if your issuer has a name for such a claim already.",
-    )
-    oidc_issuer: IssuerUrl | None = Field(
-        None,
-        description="Turns sign-in on, for browsers: the address of an OpenID Connect issuer, such as "
-        "`https://login.example.com/realms/main`. People sign in there, and the pages of the server use a session cookie. "
-        "Set it, with `TREADLE_OIDC_CLIENT_ID` and `TREADLE_PUBLIC_URL`, if people use the pages of the server.",
-    )
-    oidc_client_id: str | None = Field(
-        None,
-        description="The name of this server at that issuer. Register the address `<TREADLE_PUBLIC_URL>/auth/callback` "
-        "there. Set it together with `TREADLE_OIDC_ISSUER`.",
-    )
-    oidc_client_secret: SecretStr | None = Field(
-        None,
-        description="The secret of this server at that issuer. Default: none; the client is then public, and PKCE alone "
-        "protects the sign-in. Set it if the issuer requires it.",
-    )
-    oidc_scope: Scope = Field(
-        "openid",
-        description="The scopes of the sign-in, separated by spaces. Set it to `openid offline_access` if the issuer needs that "
-        "for refresh tokens, and add the scope that adds the claim with the roles if there is one.",
-    )
-    token: SecretStr | None = Field(
-        None, description="Token or API key that commands such as `treadle run` send. Set it for a server with sign-in."
-    )
-
     @property
     def public_address(self) -> str:
         """The address at which clients reach the server, without a slash at its end."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return (self.public_url or f"http://{host}:{self.port}").rstrip("/")
-
-    @property
-    def has_sign_in(self) -> bool:
-        """Whether requests need a token or a session."""
-        return any(value is not None for value in (self.jwt_secret, self.jwt_jwks_url, self.oidc_issuer))
 
     @property
     def origins(self) -> list[str]:
@@ -452,21 +397,6 @@ class Settings(BaseSettings):
             raise ValueError(
                 "TREADLE_DOCUMENTS is strict, but TREADLE_DOCUMENTS_FILE is not set: no operation could be executed"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _check_jwks(self) -> "Settings":
-        if self.jwt_jwks_url is not None and (self.jwt_issuer is None or self.jwt_audience is None):
-            raise ValueError(
-                "TREADLE_JWT_JWKS_URL needs TREADLE_JWT_ISSUER and TREADLE_JWT_AUDIENCE: otherwise tokens that the "
-                "issuer made for other applications would be accepted"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _check_oidc(self) -> "Settings":
-        if (self.oidc_issuer is None) != (self.oidc_client_id is None):
-            raise ValueError("TREADLE_OIDC_ISSUER and TREADLE_OIDC_CLIENT_ID must be set together")
         return self
 
     @model_validator(mode="after")

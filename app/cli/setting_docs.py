@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.settings import PREFIX, Settings
+from app.sign_in_settings import SignInSettings
 
 HEAD = """\
 # Settings
@@ -30,7 +31,9 @@ COMPUTED = {"sandbox_processes": "cores, 2 to 4"}
 
 def render_page() -> str:
     """Render the whole page as Markdown."""
-    return HEAD + "".join(map(_row, Settings.model_fields))
+    sign_in = SignInSettings.model_fields
+    others = [name for name in Settings.model_fields if name not in sign_in]
+    return HEAD + "".join(map(_row, [*others, *sign_in]))
 
 
 def _row(name: str) -> str:

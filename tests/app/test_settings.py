@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.setting_errors import error_line
 from app.settings import Settings, load_settings, unknown_variables
 from tests.app.commands import Treadle
 from tests.paths import ROOT
@@ -24,6 +25,13 @@ def test_overrides_precede_the_environment_which_precedes_the_file(
     monkeypatch.setenv("TREADLE_WORKERS", "2")
     settings = load_settings(port=3, workers=None)
     assert (settings.port, settings.workers, settings.max_jobs) == (3, 2, 1)
+
+
+def test_the_error_of_a_setting_that_may_be_secret_does_not_repeat_its_value() -> None:
+    secret = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    assert "oidc_client_secret" in secret
+    lines = [error_line((name,), "canary", "Value error, must be better") for name in (*secret, "database_url")]
+    assert [line for line in lines if "canary" in line] == []
 
 
 def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
