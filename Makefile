@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-subjects format schema docs clients bench bench-quick lock release image full-disk
+.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -44,7 +44,7 @@ mutants: setup .venv-mutants/.installed ## Change core modules in single places 
 	@.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutation/requirements.lock
 	@touch $@
 
-check: setup check-subjects check-deploy ## Check style, types, import layers, dependencies, the studio, GraphQL schema and commit subjects
+check: setup check-subjects check-deploy check-docs ## Check style, types, import layers, dependencies, the studio, GraphQL schema and commit subjects
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -73,9 +73,22 @@ schema: setup ## Write schema/schema.graphql, and schema/client_cache.json for c
 fuzz: setup ## Call every field of the schema with every bad value: a minute
 	@TREADLE_FUZZ_VALUES=99 $(BIN)/python -m pytest tests/schema/access/test_fuzz.py
 
-docs: setup ## Write docs/nodes.md from the node types, and docs/settings.md from the settings
+docs: setup ## Write docs/nodes.md, docs/settings.md and docs/commands.md from the code
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 	@$(BIN)/python -m app.cli.setting_docs > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+	@$(BIN)/python -m app.cli.command_docs > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
+
+docs-site: setup .venv-docs/.installed ## Build the site of the documents into site/, with a search that needs no network
+	@$(BIN)/python -m docs.site.build
+
+check-docs: setup .venv-docs/.installed ## Check the links, references and spelling of the documents
+	@.venv-docs/bin/codespell
+	@$(BIN)/python -m docs.site.build --check
+
+.venv-docs/.installed: docs/site/requirements.lock
+	@$(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/site/requirements.lock
+	@touch $@
 
 clients: setup ## Build the TypeScript client into clients/typescript/dist
 	@$(BIN)/python -m clients.build
@@ -107,4 +120,5 @@ lock: ## Update the files of pinned packages to the newest compatible versions (
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 	uv pip compile --group mutants --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o tests/mutation/requirements.lock
 	uv pip compile --group deploy --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o deploy/requirements.lock
+	uv pip compile --group docs --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o docs/site/requirements.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --upgrade -o deploy/image/requirements.lock

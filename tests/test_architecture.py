@@ -66,7 +66,7 @@ def test_every_file_that_any_document_names_exists() -> None:
 
 
 def test_every_link_between_documents_leads_somewhere() -> None:
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "decisions").glob("*.md")]:
         text = page.read_text("utf-8")
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)", text):
             file = (page.parent / target).resolve() if target else page

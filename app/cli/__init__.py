@@ -11,6 +11,7 @@
 - `project_files`: `treadle export` and `treadle import`.
 - `new_node`: the package that `treadle new-node` writes.
 - `node_docs`: generates docs/nodes.md.
+- `command_docs`: generates docs/commands.md.
 - `setting_docs`: generates docs/settings.md.
 - `storage`: the check of `treadle doctor` for what projects store.
 - `schema_changes`: lists the breaking changes between two GraphQL schemas, before a release.
