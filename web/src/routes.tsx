@@ -10,10 +10,9 @@ export interface Place {
   readonly run?: string;
 }
 
-export interface RunsFilter {
-  readonly status?: string;
-  readonly workflow?: string;
-}
+/** Which runs are listed; `since` and `until` are times or periods such as `24h`. */
+export const RUN_FILTERS = ["status", "workflow", "source", "since", "until", "tag", "code", "search", "trigger", "after", "job"] as const;
+export type RunsFilter = { readonly [Name in (typeof RUN_FILTERS)[number]]?: string };
 
 function texts<Name extends string>(search: Record<string, unknown>, names: readonly Name[]): { [Key in Name]?: string } {
   const found = names.filter((name) => typeof search[name] === "string" || typeof search[name] === "number");
@@ -40,7 +39,7 @@ export const builderRoute = createRoute({
 export const runsRoute = createRoute({
   getParentRoute: () => root,
   path: "/runs",
-  validateSearch: (search): RunsFilter => texts(search, ["status", "workflow"]),
+  validateSearch: (search): RunsFilter => texts(search, RUN_FILTERS),
   component: lazyRouteComponent(() => import("~/runs/run_list"), "RunList"),
 });
 export const runRoute = createRoute({
@@ -50,8 +49,31 @@ export const runRoute = createRoute({
   component: lazyRouteComponent(() => import("~/run/run_page"), "RunPage"),
 });
 
+export const triggersRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/triggers",
+  validateSearch: (search): { readonly after?: string; readonly create?: string; readonly workflow?: string } => texts(search, ["after", "create", "workflow"]),
+  component: lazyRouteComponent(() => import("~/triggers/trigger_list"), "TriggerList"),
+});
+export const triggerRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/triggers/$triggerId",
+  component: lazyRouteComponent(() => import("~/triggers/trigger_page"), "TriggerPage"),
+});
+const secrets = createRoute({
+  getParentRoute: () => root,
+  path: "/secrets",
+  component: lazyRouteComponent(() => import("~/secrets/secrets_page"), "SecretsPage"),
+});
+export const statisticsRoute = createRoute({
+  getParentRoute: () => root,
+  path: "/statistics",
+  validateSearch: (search): { readonly period?: string; readonly workflow?: string } => texts(search, ["period", "workflow"]),
+  component: lazyRouteComponent(() => import("~/stats/stats_page"), "StatsPage"),
+});
+
 export const router = createRouter({
-  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute]),
+  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, triggersRoute, triggerRoute, secrets, statisticsRoute]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: "intent",
 });

@@ -1,29 +1,12 @@
 """The studio in a real browser, against a real server and worker."""
 
 import asyncio
-import subprocess
-from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
+from tests.end_to_end.support.browser import in_browser
 from tests.end_to_end.support.system import SystemUnderTest
 from tests.programs import installed, path_of
-from web.build import install, machine_node, wheel_node
-
-FOLDER = Path(__file__).parent
-
-
-def in_browser(script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script of Playwright, and return the JSON document that it prints."""
-    node = machine_node() or wheel_node()
-    install(FOLDER, node, "npm.log")
-    command = [str(node.program), script, *arguments]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=180, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    report: dict[str, Any] = orjson.loads(done.stdout)
-    return report
 
 
 @pytest.mark.parametrize("program", installed("chromium"))

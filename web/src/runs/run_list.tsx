@@ -1,103 +1,121 @@
-/** The runs, newest first, kept current. The filters are in the address, so a view is a link. */
+/** The runs, newest first, kept current. The filters and the page are in the address, so a view is a link. */
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useEffect, useMemo, useState } from "react";
-import { useQuery, useSubscription } from "urql";
-import { RunListChangesDocument, RunListDocument, RunRowFragmentDoc, type RunFilter, type RunStatus } from "~api";
+import { useEffect, useMemo, useRef, useState } from "react";
+import { useClient, useQuery } from "urql";
+import { RunListChangesDocument, RunListDocument, RunRowFragmentDoc, type RunFilter, type RunListQuery } from "~api";
 import { runsRoute } from "~/routes";
 import { readFragment, type FragmentType } from "~/shell/fragments";
 import { Empty, Failure, Loading } from "~/shell/notices";
 import { failureOf } from "~/shell/problems";
+import { ProjectChoice, useProjects } from "~/shell/projects";
 import { Status, statusWord } from "~/shell/status";
 import { durationText, Time } from "~/shell/time";
+import { BulkActions } from "./bulk_actions";
+import { BulkProgress } from "./bulk_progress";
+import { RunFilters, sourceWord } from "./run_filters";
+import { changedFilter, filterOf, isFiltered } from "./run_filter";
+import { throttled } from "./throttle";
+import "./runs.css";
 
-const STATUSES: readonly RunStatus[] = ["QUEUED", "RUNNING", "WAITING", "PAUSED", "COMPLETED", "FAILED", "CANCELLED"];
+const PAUSE_MS = 1000;
+
+/** Call `onChange` when a run of the list has changed, at most once a second. The cache changes the shown rows itself. */
+function useRunChanges(filter: RunFilter, projectId: string | undefined, onChange: () => void): void {
+  const client = useClient();
+  const latest = useRef(onChange);
+  useEffect(() => void (latest.current = onChange));
+  // A run that leaves a status has to leave the list, so its changes are followed in every status.
+  const { status: _, errorCode: __, ...watched } = filter;
+  const text = JSON.stringify({ filter: watched, ...(projectId ? { projectId } : {}) });
+  useEffect(() => {
+    const change = throttled(() => latest.current(), (run) => setTimeout(run, PAUSE_MS));
+    const { unsubscribe } = client.subscription(RunListChangesDocument, JSON.parse(text)).subscribe(({ data }) => data && change());
+    return unsubscribe;
+  }, [client, text]);
+}
 
 export function RunList() {
   const search = runsRoute.useSearch();
   const navigate = useNavigate();
-  const filter = useMemo<RunFilter>(
-    () => ({
-      ...(search.status ? { status: [search.status as RunStatus] } : {}),
-      ...(search.workflow ? { workflowId: search.workflow } : {}),
-    }),
-    [search.status, search.workflow],
-  );
-  const [after, setAfter] = useState<string>();
-  const [{ data, error }, refetch] = useQuery({ query: RunListDocument, variables: { filter, ...(after ? { after } : {}) } });
+  const { projects, projectId, setProject } = useProjects();
+  // The filters are the same until they change, also if they are relative to now.
+  const key = JSON.stringify({ ...search, after: undefined, job: undefined });
+  const filter = useMemo<RunFilter>(() => filterOf(JSON.parse(key), Date.now()), [key]);
+  const [{ data, error }, refetch] = useQuery({
+    query: RunListDocument,
+    variables: { filter, ...(projectId ? { projectId } : {}), ...(search.after ? { after: search.after } : {}) },
+  });
+  const reload = () => refetch({ requestPolicy: "network-only" });
+  const [isStale, setStale] = useState(false);
+  useRunChanges(filter, projectId, () => (search.after === undefined ? reload() : setStale(true)));
+  const show = (next: typeof search) => void navigate({ to: "/runs", search: next });
   const page = data?.runs;
-  // Rows that are shown change by themselves in the cache. A new run makes the list read again.
-  const [changed] = useSubscription({ query: RunListChangesDocument, variables: { filter: search.workflow ? { workflowId: search.workflow } : {} } });
-  const changedId = changed.data?.runs.id;
-  useEffect(() => {
-    if (changedId !== undefined && after === undefined) refetch({ requestPolicy: "network-only" });
-  }, [changedId, after, refetch]);
   return (
-    <div className="view">
+    <div className="view is-wide">
       <div className="view-head">
         <h1>Runs</h1>
-        <label htmlFor="status">Status</label>
-        <select
-          id="status"
-          value={search.status ?? ""}
-          onChange={(event) => {
-            const { status: _, ...others } = search;
-            setAfter(undefined);
-            void navigate({ to: "/runs", search: event.target.value ? { ...others, status: event.target.value } : others });
-          }}
-        >
-          <option value="">any</option>
-          {STATUSES.map((status) => (
-            <option key={status} value={status}>
-              {statusWord(status)}
-            </option>
-          ))}
-        </select>
-        {search.workflow && (
-          <Link to="/runs" search={search.status ? { status: search.status } : {}}>
-            Runs of all workflows
-          </Link>
-        )}
+        <ProjectChoice projects={projects} value={projectId} onChange={setProject} />
+        <BulkActions filter={filter} projectId={projectId} onStarted={(job) => show({ ...search, job })} />
       </div>
-      {error && !data && <Failure title="The runs could not be read" text={failureOf(error)} onRetry={() => refetch({ requestPolicy: "network-only" })} />}
+      <RunFilters search={search} onChange={(name, value) => show(changedFilter(search, name, value))} />
+      {search.job && <BulkProgress jobId={search.job} onEnd={reload} onClose={() => show(changedFilter(search, "job", undefined))} />}
+      {isStale && (
+        <p className="banner" role="status">
+          There are newer runs. <Link to="/runs" search={changedFilter(search, "after", undefined)} onClick={() => setStale(false)}>To the newest</Link>
+        </p>
+      )}
+      {error && !data && <Failure title="The runs could not be read" text={failureOf(error)} onRetry={reload} />}
       {!data && !error && <Loading what="runs" rows={8} />}
       {page?.nodes.length === 0 && (
-        <Empty title={search.status || search.workflow ? "No run matches these filters" : "No run yet"}>
-          <p>Open a workflow and press Run.</p>
+        <Empty title={isFiltered(search) ? "No run matches these filters" : "No run yet"}>
+          {isFiltered(search) ? <Link to="/runs">Show all runs</Link> : <p>Open a workflow and press Run.</p>}
           <Link to="/workflows">To the workflows</Link>
         </Empty>
       )}
-      {page && page.nodes.length > 0 && (
-        <table className="list">
-          <thead>
-            <tr>
-              <th scope="col">Status</th>
-              <th scope="col">Workflow</th>
-              <th scope="col">Started</th>
-              <th scope="col" className="number">Duration</th>
-              <th scope="col" className="optional">Source</th>
-              <th scope="col" className="optional">Error</th>
-            </tr>
-          </thead>
-          <tbody>
-            {page.nodes.map((run) => (
-              <Row key={run.id} run={run} />
-            ))}
-          </tbody>
-        </table>
-      )}
-      {page?.pageInfo.hasNextPage && (
-        <div className="dialog-actions">
-          <button type="button" onClick={() => setAfter(page.pageInfo.endCursor ?? undefined)}>
-            Older runs
-          </button>
+      {page && page.nodes.length > 0 && <RunTable page={page} />}
+      {page && (
+        <div className="row list-foot">
+          <span className="faint grow">
+            {page.totalCount.toLocaleString("en")}
+            {page.totalCountCapped ? " or more" : ""} {page.totalCount === 1 ? "run" : "runs"}
+          </span>
+          {search.after && <Link to="/runs" search={changedFilter(search, "after", undefined)}>Newest</Link>}
+          {page.pageInfo.hasNextPage && (
+            <Link to="/runs" search={{ ...search, after: page.pageInfo.endCursor ?? "" }}>
+              Older runs
+            </Link>
+          )}
         </div>
       )}
     </div>
   );
 }
 
+function RunTable({ page }: { page: NonNullable<RunListQuery["runs"]> }) {
+  return (
+    <table className="list">
+      <thead>
+        <tr>
+          <th scope="col">Status</th>
+          <th scope="col">Workflow</th>
+          <th scope="col">Started</th>
+          <th scope="col" className="number">Duration</th>
+          <th scope="col" className="optional">Source</th>
+          <th scope="col" className="optional">Tags</th>
+          <th scope="col" className="optional">Error</th>
+        </tr>
+      </thead>
+      <tbody>
+        {page.nodes.map((run) => (
+          <Row key={run.id} run={run} />
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
 function Row({ run }: { run: FragmentType<typeof RunRowFragmentDoc> }) {
-  const { id, status, source, createdAt, durationMs, workflow, error } = readFragment(RunRowFragmentDoc, run);
+  const { id, status, source, createdAt, durationMs, workflow, error, options } = readFragment(RunRowFragmentDoc, run);
   return (
     <tr>
       <td>
@@ -118,7 +136,14 @@ function Row({ run }: { run: FragmentType<typeof RunRowFragmentDoc> }) {
         <Time at={createdAt} />
       </td>
       <td className="number">{durationMs == null ? "" : durationText(durationMs)}</td>
-      <td className="optional">{statusWord(source as never)}</td>
+      <td className="optional">{sourceWord(source)}</td>
+      <td className="optional">
+        {options.tags.map((tag) => (
+          <Link key={tag} to="/runs" search={{ tag }} className="tag" dir="auto">
+            {tag}
+          </Link>
+        ))}
+      </td>
       <td className="optional">
         {error && (
           <span className="truncate" title={error.message}>

@@ -22,19 +22,33 @@ function forget(cache: Cache, field: string): void {
   }
 }
 
-function listChanges(field: string, mutations: readonly string[]) {
-  return Object.fromEntries(mutations.map((name) => [name, (_: unknown, __: unknown, cache: Cache) => forget(cache, field)]));
+/** The lists that a mutation adds objects to, or removes them from. */
+const CHANGED_LISTS: Readonly<Record<string, readonly string[]>> = {
+  createWorkflow: ["workflows"],
+  duplicateWorkflow: ["workflows"],
+  deleteWorkflow: ["workflows", "triggers", "runs"],
+  createTrigger: ["triggers"],
+  deleteTrigger: ["triggers"],
+  setSecret: ["secrets"],
+  deleteSecret: ["secrets"],
+  createRun: ["runs"],
+  runWorkflow: ["runs"],
+  runAdhoc: ["runs"],
+  runTrigger: ["runs"],
+  retryRun: ["runs"],
+  forkRun: ["runs"],
+};
+
+function listChanges() {
+  return Object.fromEntries(
+    Object.entries(CHANGED_LISTS).map(([name, fields]) => [name, (_: unknown, __: unknown, cache: Cache) => fields.forEach((field) => forget(cache, field))]),
+  );
 }
 
 const cache = cacheExchange({
   keys: Object.fromEntries(cacheFacts.keyless.map((type) => [type, () => null])),
   possibleTypes: cacheFacts.possibleTypes,
-  updates: {
-    Mutation: {
-      ...listChanges("workflows", ["createWorkflow", "duplicateWorkflow", "deleteWorkflow"]),
-      ...listChanges("runs", ["createRun", "runWorkflow", "runAdhoc", "retryRun", "forkRun"]),
-    },
-  },
+  updates: { Mutation: listChanges() },
 });
 
 const socket = createSocket({

@@ -57,6 +57,9 @@ function AppBar() {
       <nav aria-label="Main">
         <Link to="/workflows">Workflows</Link>
         <Link to="/runs">Runs</Link>
+        <Link to="/triggers">Triggers</Link>
+        <Link to="/secrets">Secrets</Link>
+        <Link to="/statistics">Statistics</Link>
         <a href={endpoint.href}>GraphiQL</a>
       </nav>
       <Who />

@@ -1,11 +1,10 @@
 /** A workflow in the list: its name, its last run, and what can be done with it. */
 import { Link, useNavigate } from "@tanstack/react-router";
 import { useState } from "react";
-import { useMutation } from "urql";
 import { DeleteWorkflowDocument, DuplicateWorkflowDocument, WorkflowRowFragmentDoc } from "~api";
-import { Dialog } from "~/shell/dialog";
+import { Confirm } from "~/shell/confirm";
 import { readFragment, type FragmentType } from "~/shell/fragments";
-import { failureOf, refusalOf } from "~/shell/problems";
+import { newKey, useOperation } from "~/shell/operation";
 import { Status } from "~/shell/status";
 import { Time } from "~/shell/time";
 
@@ -14,10 +13,10 @@ export function WorkflowRow({ workflow }: { workflow: FragmentType<typeof Workfl
   const last = runs.nodes[0];
   const [isDeleting, setDeleting] = useState(false);
   const navigate = useNavigate();
-  const [, duplicate] = useMutation(DuplicateWorkflowDocument);
+  const duplicate = useOperation(DuplicateWorkflowDocument, (data) => data.duplicateWorkflow);
   const copy = async () => {
-    const { data } = await duplicate({ input: { id } });
-    const made = data?.duplicateWorkflow?.workflow?.id;
+    const payload = await duplicate.send({ input: { id, idempotencyKey: newKey() } });
+    const made = payload?.workflow?.id;
     if (made !== undefined) await navigate({ to: "/workflows/$workflowId", params: { workflowId: made } });
   };
   return (
@@ -46,7 +45,8 @@ export function WorkflowRow({ workflow }: { workflow: FragmentType<typeof Workfl
         <Time at={updatedAt} />
       </td>
       <td className="number">
-        <button type="button" className="quiet" onClick={() => void copy()}>
+        {duplicate.problem && <span className="field-error wrap" role="alert">{duplicate.problem}</span>}
+        <button type="button" className="quiet" disabled={duplicate.isBusy} onClick={() => void copy()}>
           Duplicate<span className="visually-hidden"> {name}</span>
         </button>
         <button type="button" className="quiet" onClick={() => setDeleting(true)}>
@@ -59,26 +59,18 @@ export function WorkflowRow({ workflow }: { workflow: FragmentType<typeof Workfl
 }
 
 function DeleteDialog({ id, name, onClose }: { id: string; name: string; onClose: () => void }) {
-  const [problem, setProblem] = useState<string>();
-  const [{ fetching }, remove] = useMutation(DeleteWorkflowDocument);
+  const [cancelRuns, setCancelRuns] = useState(false);
+  const { send, problem, isBusy } = useOperation(DeleteWorkflowDocument, (data) => data.deleteWorkflow);
   const confirm = async () => {
-    const { data, error } = await remove({ input: { id } });
-    const refusal = error ? failureOf(error) : refusalOf(data?.deleteWorkflow?.errors);
-    if (refusal === undefined) onClose();
-    else setProblem(refusal);
+    if (await send({ input: { id, cancelRuns } })) onClose();
   };
   return (
-    <Dialog title="Delete this workflow?" onClose={onClose}>
+    <Confirm title="Delete this workflow?" action="Delete" problem={problem} isBusy={isBusy} onConfirm={() => void confirm()} onClose={onClose}>
       <p className="wrap">“{name}”, its versions, its triggers and its runs are deleted. This cannot be undone.</p>
-      {problem && <p className="field-error wrap" role="alert">{problem}</p>}
-      <div className="dialog-actions">
-        <button type="button" onClick={onClose}>
-          Keep it
-        </button>
-        <button type="button" className="danger" disabled={fetching} onClick={() => void confirm()}>
-          Delete
-        </button>
-      </div>
-    </Dialog>
+      <label className="row">
+        <input type="checkbox" checked={cancelRuns} onChange={(event) => setCancelRuns(event.target.checked)} />
+        Cancel its active runs first
+      </label>
+    </Confirm>
   );
 }
