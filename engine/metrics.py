@@ -121,6 +121,9 @@ DELIVERY_ATTEMPTS = Counter(
     ("result",),
     registry=REGISTRY,
 )
+ALERT_CHANGES = Counter(
+    "treadle_alert_changes_total", "Changes of alert rules, by new state (FIRING, OK).", ("state",), registry=REGISTRY
+)
 SANDBOXES = Gauge(
     "treadle_sandboxes", "Sandboxes of this process, by state (busy, idle).", ("state",), registry=REGISTRY
 )

@@ -313,6 +313,8 @@ class EndpointEvent(StrEnum):
     """A run waits for a timer, a person, an event or a child run."""
     TRIGGER_DISABLED = "TRIGGER_DISABLED"
     """A trigger was disabled, after failures or by a person."""
+    ALERT = "ALERT"
+    """An alert rule fires, or does not any more."""
 
 
 class DeliveryStatus(StrEnum):
@@ -324,6 +326,29 @@ class DeliveryStatus(StrEnum):
     """The endpoint has answered with a status 2xx."""
     FAILED = "FAILED"
     """All attempts have failed, or the endpoint does not exist any more. It can be resent."""
+
+
+class AlertState(StrEnum):
+    """The state of an alert rule. docs/alerts.md draws it."""
+
+    OK = "OK"
+    FIRING = "FIRING"
+    """The value is, or was until lately, beyond the threshold."""
+
+
+class AlertMetric(StrEnum):
+    """The value that an alert rule compares with its threshold."""
+
+    FAILURE_RATE = "FAILURE_RATE"
+    """FAILED runs, as a part of the FAILED and COMPLETED ones of the window."""
+    LATENCY_P95 = "LATENCY_P95"
+    """The duration that 95 % of the runs of the window did not exceed, in milliseconds."""
+    COST = "COST"
+    """The cost of the runs of the window, in USD."""
+    NO_RUNS = "NO_RUNS"
+    """How many runs ended in the window. It fires at 0."""
+    QUEUE_AGE = "QUEUE_AGE"
+    """How long the oldest QUEUED run has been queued, in seconds."""
 
 
 class VersionStatus(StrEnum):

@@ -4,7 +4,7 @@ Postgres is the source of truth. Redis carries wake-up signals and the live feed
 readers and workers, and loses no data. Layers, lowest first: caller and problems; db; mutation_keys;
 audit_log, events, secrets and sql_databases; journal and workflows; runs; bulk_jobs, checkpoints, feed, notifications,
 queue, statistics and triggers;
-maintenance.
+alerts and maintenance.
 
 Modules:
     audit_log: Who changed what, written in the transaction of the change.
@@ -14,6 +14,7 @@ Modules:
     sql_databases: Databases of third parties that the `sql` tool queries.
 
 Packages:
+    alerts: Alert rules, and their evaluation.
     bulk_jobs: Cancel, retry or delete many runs, batch by batch.
     checkpoints: Checkpoints of LangGraph: saving, loading and copying them.
     db: Connection pools, tables, migrations and error classification.

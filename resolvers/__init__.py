@@ -5,6 +5,7 @@ They take and return domain objects, and never import `schema`.
 Packages:
 
 - runs: start, control, derive, read and follow runs; `testNode`
+- notifications: endpoints of other systems, the deliveries to them, and alert rules
 - triggers: create, change, start and follow triggers
 - workflows: workflows, drafts, versions, and checks of specs
 
@@ -21,7 +22,6 @@ Modules:
 - catalog: node types, tools, models, templates and trigger kinds
 - global_ids: load any object by its global id
 - projects, secrets, api_keys: projects, secrets and API keys
-- endpoints: endpoints of other systems, and the deliveries to them
 - audit_log: read the audit log
 - workers: the live workers of the installation
 """

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from strawberry.dataloader import DataLoader
 
 from persistence import audit_log
+from persistence.alerts import rule as alert_rules
 from persistence.bulk_jobs import job as bulk_jobs
 from persistence.caller import Caller
 from persistence.db.database import Database
@@ -121,6 +122,7 @@ class Loaders:
     trigger_events = _Loader(firings.pages)
     webhook_delivery = _Loader(webhooks.get_many)
     webhook_deliveries = _Loader(webhooks.pages)
+    alert_rule = _Loader(alert_rules.get_many)
     endpoint = _Loader(endpoints.get_many)
     delivery = _Loader(messages.get_many)
     deliveries = _Loader(messages.pages)

@@ -15,6 +15,8 @@ PUBLIC = None
 
 QUERIES: Mapping[str, Role | None] = MappingProxyType(
     {
+        "alertRule": Role.VIEWER,
+        "alertRules": Role.VIEWER,
         "apiKeys": Role.ADMIN,
         "auditLog": Role.ADMIN,
         "bulkJob": Role.VIEWER,
@@ -55,12 +57,14 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "cancelRuns": Role.RUNNER,
         # In no project: see Caller.may_create_projects.
         "createProject": Role.ADMIN,
+        "createAlertRule": Role.EDITOR,
         "createEndpoint": Role.EDITOR,
         "createApiKey": Role.ADMIN,
         "createRun": Role.RUNNER,
         "createTrigger": Role.EDITOR,
         "createVersion": Role.EDITOR,
         "createWorkflow": Role.EDITOR,
+        "deleteAlertRule": Role.EDITOR,
         "deleteEndpoint": Role.EDITOR,
         "deleteRuns": Role.EDITOR,
         "deleteSecret": Role.EDITOR,
@@ -89,6 +93,7 @@ MUTATIONS: Mapping[str, Role] = MappingProxyType(
         "stepRun": Role.RUNNER,
         "testNode": Role.RUNNER,
         "testTrigger": Role.EDITOR,
+        "updateAlertRule": Role.EDITOR,
         "updateEndpoint": Role.EDITOR,
         "updateTrigger": Role.EDITOR,
         "updateVersion": Role.EDITOR,

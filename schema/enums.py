@@ -65,6 +65,10 @@ EndpointEvent = strawberry.enum(
     description="""An event of a run or a trigger. RUN_WAITING: a run waits for a timer, a person, an event or a child run.
 TRIGGER_DISABLED: a trigger was disabled, after failures or by a person.""",
 )
+AlertMetric = strawberry.enum(
+    states.AlertMetric, description="The value that an alert rule compares with its threshold."
+)
+AlertState = strawberry.enum(states.AlertState, description="The state of an alert rule.")
 DeliveryStatus = strawberry.enum(
     states.DeliveryStatus,
     description="""PENDING: it waits for its next attempt. DELIVERED: the endpoint has answered with a status 2xx.

@@ -3,6 +3,7 @@
 import strawberry
 
 from schema.api_key import ApiKeyMutations
+from schema.notifications.alert_mutations import AlertMutations
 from schema.notifications.mutations import EndpointMutations
 from schema.runs.bulk import BulkMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
@@ -23,5 +24,6 @@ class Mutation(
     ApiKeyMutations,
     TriggerMutations,
     EndpointMutations,
+    AlertMutations,
 ):
     """All mutations. Domain failures are in the `errors` of each payload."""

@@ -85,7 +85,19 @@ class OncePerKey(ProblemsAsErrors):
         return await idempotent.call_once(info.context, input.idempotency_key, name, arguments, act, repeat)
 
 
-_OBJECTS = ("api_key", "delivery", "draft", "endpoint", "job", "project", "secret", "trigger", "version", "workflow")
+_OBJECTS = (
+    "alert_rule",
+    "api_key",
+    "delivery",
+    "draft",
+    "endpoint",
+    "job",
+    "project",
+    "secret",
+    "trigger",
+    "version",
+    "workflow",
+)
 """The fields of payloads that have the object of a keyed mutation."""
 
 

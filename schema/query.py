@@ -4,6 +4,7 @@ import strawberry
 
 from schema.api_key import ApiKeyQueries
 from schema.catalog import CatalogQueries
+from schema.notifications.alert_rule import AlertQueries
 from schema.notifications.endpoint import EndpointQueries
 from schema.runs.bulk import BulkQueries
 from schema.runs.comparison import ComparisonQueries
@@ -27,6 +28,7 @@ class Query(
     AuditQueries,
     TriggerQueries,
     EndpointQueries,
+    AlertQueries,
     WorkerQueries,
     DifferenceQueries,
     ComparisonQueries,

@@ -14,7 +14,7 @@ Modules:
     retention: Deletes old data from time to time.
     run_task: Executes one claimed run.
     runner: Claims runs, holds them and drains them.
-    statistics: Sums up the statistics of ended runs.
+    statistics: Sums up the statistics of ended runs, and evaluates alert rules.
     triggers: Fires the triggers that are due.
     watchdog: Stops runs before their leases expire.
 """

@@ -62,7 +62,7 @@ from worker.recovery import Recovery
 from worker.resource_options import resource_options
 from worker.retention import prune_forever
 from worker.runner import Runner
-from worker.statistics import fold_forever
+from worker.statistics import evaluate_forever, fold_forever
 from worker.triggers import TriggerLoop
 from worker.watchdog import Watchdog
 
@@ -278,6 +278,7 @@ def _start_tasks(
         asyncio.create_task(triggers.fire_forever(), name="triggers"),
         asyncio.create_task(deliveries.deliver_forever(), name="deliveries"),
         asyncio.create_task(fold_forever(runner.database.pool), name="statistics"),
+        asyncio.create_task(evaluate_forever(runner.database.pool, deliveries.wake), name="alerts"),
         asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
         asyncio.create_task(

@@ -35,6 +35,7 @@ class Prefix(StrEnum):
     BROWSER_SESSION = "ses"
     ENDPOINT = "ep"
     DELIVERY = "dlv"
+    ALERT_RULE = "alr"
 
 
 def new_id(prefix: str) -> str:

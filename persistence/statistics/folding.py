@@ -15,6 +15,7 @@ import asyncpg
 import orjson
 
 from persistence.db.advisory_locks import AdvisoryLock
+from persistence.statistics.alert_sums import fold_for_rules
 from persistence.statistics.counts import Counts, add, counts_of_end, counts_of_node
 
 BATCH = 500
@@ -61,9 +62,10 @@ async def fold(pool: asyncpg.Pool, batch: int = BATCH) -> int:
     async with pool.acquire() as connection, connection.transaction():
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", AdvisoryLock.STATISTICS):
             return 0
-        ends = await connection.fetch(_TAKE, batch)
+        ends = [dict(row) for row in await connection.fetch(_TAKE, batch)]
         if ends:
-            await _add_to_stored(connection, sums_of(map(dict, ends)))
+            await _add_to_stored(connection, sums_of(ends))
+            await fold_for_rules(connection, ends)
         return len(ends)
 
 

@@ -2,6 +2,8 @@
 
 Modules:
 
+- alert_mutations: inputs, payloads and the root mutations of alert rules
+- alert_rule: alert rules, and their root queries
 - endpoint: endpoints and deliveries
 - mutations: inputs, payloads and the root fields
 """

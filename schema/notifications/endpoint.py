@@ -11,7 +11,7 @@ from persistence.notifications.delivery import Delivery
 from persistence.notifications.endpoint import NotificationEndpoint
 from persistence.workflows.projects import Project
 from persistence.workflows.workflows import Workflow
-from resolvers import endpoints
+from resolvers.notifications import endpoints
 from schema import enums as enums
 from schema.info import Info
 from schema.relay import Connection, Node
@@ -29,7 +29,7 @@ ParentEndpoint = strawberry.Parent[NotificationEndpoint]
 )
 class DeliveryType(Node):
     event: EndpointEvent
-    subject_id: strawberry.ID = strawberry.field(description="The run or the trigger of the event.")
+    subject_id: strawberry.ID = strawberry.field(description="The run, the trigger or the alert rule of the event.")
     payload: JSON = strawberry.field(description="The body of the message.")
     status: DeliveryStatus
     attempts: int = strawberry.field(description="How often it was sent, or tried to be sent.")

@@ -5,7 +5,7 @@ from typing import Any
 import strawberry
 
 from engine.states import EndpointEvent
-from resolvers import endpoints
+from resolvers.notifications import endpoints
 from schema.info import Info
 from schema.notifications.endpoint import DeliveryType, EndpointType
 from schema.payload import KeyedInput, Payload, keyed_mutation, payload

@@ -38,6 +38,7 @@ async def inputs(context: Context) -> Mapping[str, dict[str, Any]]:
     await mutate(context, "setSecret", "secret { name }", name="hook_key", value="the key of the hook")
     endpoint = {"url": "https://example.com/hook", "events": ["RUN_FAILED"], "secret": "hook_key"}
     hook = await mutate(context, "createEndpoint", "endpoint { id }", **endpoint)
+    alert = await mutate(context, "createAlertRule", "alertRule { id }", name="a", metric="NO_RUNS")
     trigger = {"workflowId": workflow_id, "kind": "schedule", "config": DAILY}
     created = await mutate(context, "createTrigger", "trigger { id }", name="t", **trigger)
     version = await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
@@ -55,6 +56,8 @@ async def inputs(context: Context) -> Mapping[str, dict[str, Any]]:
         "sendEvent": {"workflowId": workflow_id, "key": "k", "payload": 1},
         "createEndpoint": endpoint,
         "updateEndpoint": {"id": hook["endpoint"]["id"]},
+        "createAlertRule": {"metric": "NO_RUNS"},
+        "updateAlertRule": {"id": alert["alertRule"]["id"]},
         "runWorkflow": {"workflowId": workflow_id},
     }
 

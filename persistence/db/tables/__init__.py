@@ -6,6 +6,7 @@ JSON is stored as Postgres `json`: verbatim, never queried inside, cheaper to wr
 The predicates of the indexes are the ones in the migrations, which are the source of the schema.
 
 Modules:
+    alerts: Alert rules and their counters.
     access: Secrets, API keys, sessions of browsers, the audit log and idempotency keys of callers.
     bulk_jobs: Bulk operations on runs.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
@@ -20,6 +21,7 @@ Modules:
 """
 
 from persistence.db.tables.access import api_keys, audit_log, browser_sessions, mutation_keys, secrets
+from persistence.db.tables.alerts import alert_rules, alert_sums
 from persistence.db.tables.base import Id, Moment, metadata
 from persistence.db.tables.bulk_jobs import bulk_jobs
 from persistence.db.tables.endpoints import deliveries, endpoints
@@ -34,6 +36,8 @@ from persistence.db.tables.workflows import drafts, projects, versions, workflow
 __all__ = [
     "Id",
     "Moment",
+    "alert_rules",
+    "alert_sums",
     "api_keys",
     "audit_log",
     "browser_sessions",

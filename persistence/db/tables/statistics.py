@@ -1,6 +1,6 @@
 """The tables of the statistics of ended runs; see persistence.statistics."""
 
-from sqlalchemy import JSON, BigInteger, Column, Double, Identity, Table, Text
+from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, Column, Double, Identity, Table, Text, text
 
 from persistence.db.tables.base import Id, Moment, metadata
 
@@ -22,6 +22,8 @@ run_ends = Table(
     Column("cost", BigInteger, nullable=False),
     # [node id, status, milliseconds] of each node that has started.
     Column("nodes", JSON),
+    Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("is_child", Boolean, nullable=False, server_default=text("false")),
 )
 
 # The counters of ended runs by hour and day, of each workflow and of the whole project (an empty

@@ -27,4 +27,5 @@ Modules:
     0024_trial_versions: Trial versions without a number, and the name and note of versions.
     0025_mutation_keys: Idempotency keys of mutations that start no run.
     0026_bulk_jobs: Jobs that cancel, retry or delete many runs.
+    0027_alert_rules: Alert rules, their counters, and the trigger that reports their changes of state.
 """

@@ -21,6 +21,7 @@ from persistence.mutation_keys import KeyedCall
 from persistence.runs.run import Run
 from persistence.workflows import drafts, versions
 from persistence.workflows.drafts import Content
+from tests.persistence.alerts.stored_rules import new_rule
 from tests.persistence.db.migration_steps import downgrade, upgrade
 from tests.persistence.notifications.stored_endpoints import new_endpoint, set_status
 from tests.persistence.triggers.stored_triggers import published_workflow
@@ -65,6 +66,7 @@ async def stored_objects(database: Database, caller: Caller, project: str, run: 
         await bulk_jobs.create(connection, caller, project, BulkAction.CANCEL, [run.id], is_dry_run=False)
     await database.pool.execute("UPDATE runs SET version_id = $2 WHERE id = $1", run.id, trial.id)
     await new_endpoint(database, caller, project)
+    await new_rule(database, caller, project)
     await set_status(database, run.id, "FAILED", "NODE")
     await database.pool.execute("UPDATE runs SET finished_at = now(), stored_bytes = 7 WHERE id = $1", run.id)
 

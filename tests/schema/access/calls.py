@@ -63,6 +63,17 @@ ENDPOINT = {
     "workflowIds": ["{workflow}"],
     "tags": ["a"],
 }
+ALERT = {
+    "name": "a",
+    "metric": "FAILURE_RATE",
+    "threshold": 0.5,
+    "resolveThreshold": 0.1,
+    "windowS": 600,
+    "forS": 60,
+    "minRuns": 2,
+    "workflowIds": ["{workflow}"],
+    "tags": ["a"],
+}
 PERIOD = {"since": "2020-01-01T00:00:00Z", "until": "2120-01-01T00:00:00Z", "bucket": "WEEK"}
 CRON = {"cron": "0 * * * *"}
 PAGE = {"first": 5, "after": None}
@@ -90,6 +101,7 @@ NODES = {
     "delivery": "WebhookDelivery",
     "signal": "Signal",
     "endpoint": "Endpoint",
+    "alert_rule": "AlertRule",
     "message": "Delivery",
     "secret": "Secret",
     "api_key": "ApiKey",
@@ -138,6 +150,9 @@ QUERIES = [
     Call("endpoint", {"id": "{endpoint}"}),
     Call("endpoints", {"projectId": "{project}"}),
     Call("endpoints"),
+    Call("alertRule", {"id": "{alert_rule}"}),
+    Call("alertRules", {"projectId": "{project}"}),
+    Call("alertRules"),
     Call("workers"),
     Call("diffVersions", {"from": "{version}", "to": "{edited_version}"}),
     Call("diffVersions", {"from": "{draft}", "to": "{asking_version}"}),
@@ -285,6 +300,9 @@ MUTATIONS = [
     _mutation("testTrigger", workflowId="{workflow}", kind="schedule", config=CRON, inputs={"value": 1}),
     _mutation("createEndpoint", projectId="{project}", **ENDPOINT, enabled=True, idempotencyKey="createEndpoint"),
     _mutation("updateEndpoint", id="{endpoint}", **ENDPOINT, enabled=True, idempotencyKey="updateEndpoint"),
+    _mutation("createAlertRule", projectId="{project}", **ALERT, enabled=True, idempotencyKey="createAlertRule"),
+    _mutation("updateAlertRule", id="{alert_rule}", **ALERT, enabled=True, idempotencyKey="updateAlertRule"),
+    _mutation("deleteAlertRule", id="{alert_rule}", idempotencyKey="deleteAlertRule"),
     _mutation("resendDelivery", id="{message}", idempotencyKey="resendDelivery"),
     _mutation("deleteEndpoint", id="{endpoint}", idempotencyKey="deleteEndpoint"),
     _mutation("deleteTrigger", id="{trigger}", idempotencyKey="deleteTrigger"),

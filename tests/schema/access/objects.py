@@ -119,10 +119,12 @@ async def _store_triggers(admin: Context, ids: dict[str, str]) -> None:
 
 
 async def _store_endpoint(admin: Context, ids: dict[str, str]) -> None:
-    """Create an endpoint, to which the failed run of the project is reported."""
+    """Create an endpoint, to which the failed run of the project is reported, and an alert rule."""
     values = {"url": "https://hooks.example.com/a-path", "events": ["RUN_FAILED"], "secret": "secret"}
     made = await _make(admin, "createEndpoint", "endpoint { id }", **values, workflowIds=[ids["failing"]])
     ids["endpoint"] = made["endpoint"]["id"]
+    rule = {"name": "Failures", "metric": "FAILURE_RATE", "threshold": 0.5, "workflowIds": [ids["failing"]]}
+    ids["alert_rule"] = (await _make(admin, "createAlertRule", "alertRule { id }", **rule))["alertRule"]["id"]
 
 
 async def _start_runs(admin: Context, ids: dict[str, str]) -> list[Run]:

@@ -4,7 +4,7 @@ Each change is one transaction, with its entry in the audit log. Workers are not
 If the notification is lost, they find the change within seconds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -23,14 +23,13 @@ from persistence.notifications.delivery import DeliveriesOfEndpoint, Delivery
 from persistence.notifications.endpoint import NotificationEndpoint
 from persistence.problems import Invalid
 from persistence.secrets import store as secrets
-from persistence.workflows import workflows
 from resolvers.authorise import project_for, require
 from resolvers.checks import checked_description, hidden_character, tag_problems
 from resolvers.context import Context
+from resolvers.notifications.checks import workflow_problems
 from resolvers.permissions import MUTATIONS, QUERIES, SEE_ENDPOINT_ADDRESS
 
 MAX_URL = 2000
-MAX_WORKFLOWS = 100
 _AUDITED = ("description", "events", "workflow_ids", "tags", "secret", "enabled")
 """What the audit log shows of an endpoint, beside the origin of its address."""
 
@@ -157,7 +156,7 @@ async def _check(connection: AsyncConnection, context: Context, project_id: str,
     """Check the values that are set. Raises Invalid with all problems."""
     problems = [*_plain_problems(values)]
     if "workflow_ids" in values:
-        problems += await _workflow_problems(connection, context, project_id, values["workflow_ids"])
+        problems += await workflow_problems(connection, context, project_id, values["workflow_ids"])
     if "secret" in values:
         found = await secrets.list_by_name(connection, context.caller, [project_id])
         if values["secret"] not in {one.name for one in found}:
@@ -195,17 +194,3 @@ def _url_problems(url: str) -> Iterator[FieldProblem]:
     except (NodeFailure, ValueError):
         message = "must be an address that begins with http:// or https://, without a name or password"
         yield FieldProblem("input.url", "URL", message)
-
-
-async def _workflow_problems(
-    connection: AsyncConnection, context: Context, project_id: str, ids: Sequence[str]
-) -> list[FieldProblem]:
-    if len(ids) > MAX_WORKFLOWS:
-        message = f"must have at most {MAX_WORKFLOWS} workflows, has {len(ids)}"
-        return [FieldProblem("input.workflowIds", "LENGTH", message)]
-    found = await workflows.get_many(connection, context.caller, list(ids))
-    return [
-        FieldProblem(f"input.workflowIds[{place}]", "UNKNOWN", f"the project has no workflow {id!r}")
-        for place, id in enumerate(ids)
-        if id not in found or found[id].project_id != project_id
-    ]
