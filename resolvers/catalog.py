@@ -1,5 +1,6 @@
 """Catalogs for a workflow builder: node types, tools, models, templates and trigger kinds."""
 
+import asyncio
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ from engine.sdk.node import ERROR_PORT, NodeConfig, NodeType
 from engine.sdk.tool import ToolInfo
 from engine.tools.catalog import Tools
 from engine.triggers.registry import installed_trigger_kinds
+from engine.validation import spec_schema as schemas
 from engine.workflow_templates.loader import WorkflowTemplate, available_templates
 from persistence.workflows import projects
 from resolvers.authorise import require
@@ -123,6 +125,14 @@ def node_types(context: Context) -> list[NodeTypeView]:
 
 def node_type(context: Context, name: str) -> NodeTypeView | None:
     return next((view for view in node_types(context) if view.name == name), None)
+
+
+async def spec_schema(context: Context) -> dict[str, Any]:
+    """Return the JSON Schema of a whole spec with the usable node types. It must not be changed.
+
+    The first call of a process builds it, in a thread, which takes some tens of milliseconds.
+    """
+    return await asyncio.to_thread(schemas.spec_schema, context.node_types)
 
 
 async def tools(context: Context) -> list[ToolView]:

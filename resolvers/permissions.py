@@ -35,6 +35,7 @@ QUERIES: Mapping[str, Role | None] = MappingProxyType(
         "run": Role.VIEWER,
         "runs": Role.VIEWER,
         "secrets": Role.VIEWER,
+        "specSchema": PUBLIC,
         "stats": Role.VIEWER,
         "templates": PUBLIC,
         "tools": PUBLIC,

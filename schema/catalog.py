@@ -1,6 +1,6 @@
 """Catalogs and checks of specs as clients see them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import strawberry
 
@@ -119,6 +119,15 @@ class CatalogQueries:
     @staticmethod
     def node_type(info: Info, name: str) -> catalog.NodeTypeView | None:
         return catalog.node_type(info.context, name)
+
+    @strawberry.field(
+        graphql_type=JSON,
+        description="The JSON Schema (draft 2020-12) of a whole spec with the node types of this host, for editors and "
+        "for types of programs. Each definition `…Node` has its `type`, config and policies, and `…Port` its ports.",
+    )
+    @staticmethod
+    async def spec_schema(info: Info) -> dict[str, Any]:
+        return await catalog.spec_schema(info.context)
 
     @strawberry.field(
         graphql_type=list[ToolType], description="Tools that are built in, and tools of packages and of MCP servers."

@@ -213,8 +213,17 @@ def schema(
     cache: Annotated[
         bool, typer.Option(help="Print what caches of clients need as JSON: types without an id, and possible types.")
     ] = False,
+    spec: Annotated[
+        bool, typer.Option(help="Print the JSON Schema of specs, with the node types that are installed here.")
+    ] = False,
 ) -> None:
     """Print the GraphQL schema."""
+    if spec:
+        from engine.nodes.registry import load_node_types
+        from engine.validation.spec_schema import spec_schema
+
+        print(dumps(spec_schema(load_node_types()), indent=2, ensure_ascii=False))
+        return
     from schema.schema import as_sdl, client_cache
 
     print(dumps(client_cache(), indent=2) if cache else as_sdl().rstrip())

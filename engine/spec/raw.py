@@ -28,24 +28,56 @@ def _either(camel: str, snake: str) -> AliasChoices:
 
 
 class RawRetry(RawModel):
-    """The field `retry` of a node."""
+    """How the attempts of a node are repeated."""
 
-    max_attempts: int = Field(3, ge=1, le=100, validation_alias=_either("maxAttempts", "max_attempts"))
-    backoff_s: float = Field(
-        1.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("backoffS", "backoff_s")
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        le=100,
+        validation_alias=_either("maxAttempts", "max_attempts"),
+        description="How often the node is tried, the first time included.",
     )
-    multiplier: float = Field(2.0, ge=1, le=100, allow_inf_nan=False)
-    max_s: float = Field(60.0, ge=0, le=86400, allow_inf_nan=False, validation_alias=_either("maxS", "max_s"))
-    on: list[str] = Field(default_factory=list, max_length=MAX_CODES)
+    backoff_s: float = Field(
+        1.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        validation_alias=_either("backoffS", "backoff_s"),
+        description="Seconds to wait after the first attempt.",
+    )
+    multiplier: float = Field(
+        2.0,
+        ge=1,
+        le=100,
+        allow_inf_nan=False,
+        description="How many times longer each pause is than the one before.",
+    )
+    max_s: float = Field(
+        60.0,
+        ge=0,
+        le=86400,
+        allow_inf_nan=False,
+        validation_alias=_either("maxS", "max_s"),
+        description="Seconds of the longest pause.",
+    )
+    on: list[str] = Field(
+        default_factory=list,
+        max_length=MAX_CODES,
+        description="The codes of errors after which the node is tried again. Without codes: every retryable error.",
+    )
 
 
 class RawJoin(RawModel):
-    """The field `join` of a node as an object. Unknown fields are an error."""
+    """When a node with several incoming edges runs, and what happens to the other branches."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    mode: Join = Field(strict=False)
-    cancel_others: bool = Field(False, validation_alias=_either("cancelOthers", "cancel_others"))
+    mode: Join = Field(strict=False, description="`all`: after every edge. `any`: after the first edge that is taken.")
+    cancel_others: bool = Field(
+        False,
+        validation_alias=_either("cancelOthers", "cancel_others"),
+        description="With the mode `any`: whether the branches that lead only here are cancelled.",
+    )
 
     @model_validator(mode="after")
     def _only_any_cancels(self) -> Self:
@@ -57,18 +89,39 @@ class RawJoin(RawModel):
 class RawNode(RawModel):
     """An item of `nodes`."""
 
-    id: str
-    type: str
-    label: str | None = None
-    config: dict[str, Any] | None = None
-    position: dict[str, Any] | None = None
-    x: float | None = None
-    y: float | None = None
+    id: str = Field(description="Unique in the spec. Templates use it as the name of the node.")
+    type: str = Field(description="The name of a node type.")
+    label: str | None = Field(None, description="The name for people.")
+    config: dict[str, Any] | None = Field(None, description="The fields of the node type.")
+    position: dict[str, Any] | None = Field(None, description="Where a builder draws the node: `{x, y}`.")
+    x: float | None = Field(None, description="Instead of `position`.")
+    y: float | None = Field(None, description="Instead of `position`.")
     retry: RawRetry | None = None
-    timeout_s: float | None = Field(None, gt=0, le=31_536_000, validation_alias=_either("timeoutS", "timeout_s"))
-    on_error: OnError = Field(OnError.FAIL, strict=False, validation_alias=_either("onError", "on_error"))
-    join: RawJoin = Field(default_factory=lambda: RawJoin.model_validate({"mode": Join.ALL}))
-    max_visits: int = Field(MAX_VISITS, ge=1, le=1_000_000, validation_alias=_either("maxVisits", "max_visits"))
+    timeout_s: float | None = Field(
+        None,
+        gt=0,
+        le=31_536_000,
+        validation_alias=_either("timeoutS", "timeout_s"),
+        description="Seconds that one attempt may take.",
+    )
+    on_error: OnError = Field(
+        OnError.FAIL,
+        strict=False,
+        validation_alias=_either("onError", "on_error"),
+        description="What a failure does. `fail`: the run fails. `continue`: the output is null and the run goes on. "
+        "`branch`: the run goes on by the port `error`.",
+    )
+    join: RawJoin = Field(
+        default_factory=lambda: RawJoin.model_validate({"mode": Join.ALL}),
+        description="When a node with several incoming edges runs.",
+    )
+    max_visits: int = Field(
+        MAX_VISITS,
+        ge=1,
+        le=1_000_000,
+        validation_alias=_either("maxVisits", "max_visits"),
+        description="How many times a loop may visit the node. One more visit fails the run.",
+    )
 
     @field_validator("join", mode="before")
     @classmethod
@@ -79,28 +132,41 @@ class RawNode(RawModel):
 class RawEdge(RawModel):
     """An item of `edges`."""
 
-    id: str | None = None
-    source: str
-    target: str
-    port: str | None = None
-    condition: str | None = None
-    label: str | None = None
+    id: str | None = Field(None, description="Unique in the spec. Without it, the edge gets one.")
+    source: str = Field(description="The id of a node, or `__start__`.")
+    target: str = Field(description="The id of a node, or `__end__`.")
+    port: str | None = Field(
+        None, description="The port of the source. Without it, the edge leaves by every port except `error`."
+    )
+    condition: str | None = Field(None, description="An expression. The edge is taken if it is true.")
+    label: str | None = Field(None, description="The name for people.")
 
 
 class RawConcurrency(RawModel):
-    """The field `concurrency` of a spec. Unknown fields are an error."""
+    """How many runs of the workflow may be active at once."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    limit: int = Field(ge=1, le=100_000)
-    on_limit: OnLimit = Field(OnLimit.QUEUE, strict=False, validation_alias=_either("onLimit", "on_limit"))
+    limit: int = Field(ge=1, le=100_000, description="The number of runs.")
+    on_limit: OnLimit = Field(
+        OnLimit.QUEUE,
+        strict=False,
+        validation_alias=_either("onLimit", "on_limit"),
+        description="What happens to one more run. `queue`: it waits. `reject`: it is refused. "
+        "`cancelOldest`: the oldest run is cancelled.",
+    )
 
 
 class RawSpec(RawModel):
     """The fields of a spec except `nodes` and `edges`, which are validated item by item."""
 
-    inputs: dict[str, Any] | None = None
-    outputs: dict[str, Any] | None = None
+    inputs: dict[str, Any] | None = Field(
+        default=None,
+        description="A JSON Schema (2020-12) that the input of a run must fit. Without it, every input is accepted.",
+    )
+    outputs: dict[str, Any] | None = Field(
+        default=None, description="Templates by name, which make the output of the run."
+    )
     concurrency: RawConcurrency | None = None
 
 

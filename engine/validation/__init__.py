@@ -9,6 +9,7 @@ Modules:
     run_output: warns of parts of a graph whose end gives no output.
     handles: reads `sourceHandle` of React Flow as the port of an edge.
     outputs: warns of `outputs` that keep a question open.
+    spec_schema: the JSON Schema of a whole spec.
     nested: which node types may be used inside a `map`.
     template_scopes: finds every template of a spec, with the names that it may use.
     templates: checks of the syntax and the names of one template.

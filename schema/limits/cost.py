@@ -44,6 +44,7 @@ HEAVY = {
     "validateSpec": 100,
     "evaluateExpression": 100,
     "evaluate": 100,
+    "specSchema": 20,
     "problems": 10,
     "completedNodes": 10,
     "nextTimes": 10,

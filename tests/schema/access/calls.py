@@ -133,6 +133,7 @@ QUERIES = [
     Call("bulkJob", {"id": "{bulk_job}"}),
     Call("nodeTypes"),
     Call("nodeType", {"name": "start"}),
+    Call("specSchema"),
     Call("tools"),
     Call("models", {"projectId": "{project}"}),
     Call("templates"),
