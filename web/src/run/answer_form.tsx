@@ -22,7 +22,7 @@ export function Waits({ runId, milestone }: { runId: string; milestone: number }
   if (waits.length === 0) return null;
   return (
     <div className="waits">
-      {waits.map((wait) => ("waitId" in wait ? <Question key={wait.waitId} runId={runId} wait={wait} /> : <OtherWait key={wait.nodeId} wait={wait} />))}
+      {waits.map((wait) => ("waitId" in wait ? <Question key={wait.waitId} runId={runId} wait={wait} onAnswered={() => refetch({ requestPolicy: "network-only" })} /> : <OtherWait key={wait.nodeId} wait={wait} />))}
     </div>
   );
 }
@@ -46,14 +46,17 @@ function OtherWait({ wait }: { wait: Exclude<Wait, InputWait> }) {
 
 const ANY_ANSWER = { type: "string", title: "Answer" };
 
-function Question({ runId, wait }: { runId: string; wait: InputWait }) {
+function Question({ runId, wait, onAnswered }: { runId: string; wait: InputWait; onAnswered: () => void }) {
   const [value, setValue] = useState<unknown>();
   const [problem, setProblem] = useState<string>();
   const [{ fetching }, resume] = useMutation(ResumeRunDocument);
   const answer = async (given: unknown) => {
     const input = { runId, waitId: wait.waitId, answer: given, idempotencyKey: crypto.randomUUID() };
     const { data, error } = await resume({ input });
-    setProblem(error ? failureOf(error) : refusalOf(data?.resumeRun?.errors));
+    const refusal = error ? failureOf(error) : refusalOf(data?.resumeRun?.errors);
+    setProblem(refusal);
+    // A paused run takes the answer without a change of its status.
+    if (refusal === undefined) onAnswered();
   };
   return (
     <section className="question" aria-label={`Question of ${wait.nodeId}`}>
