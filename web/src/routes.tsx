@@ -45,7 +45,7 @@ export const runsRoute = createRoute({
 export const runRoute = createRoute({
   getParentRoute: () => root,
   path: "/runs/$runId",
-  validateSearch: (search): Pick<Place, "node" | "tab"> => texts(search, ["node", "tab"]),
+  validateSearch: (search): Pick<Place, "node" | "tab"> & { readonly at?: string } => texts(search, ["node", "tab", "at"]),
   component: lazyRouteComponent(() => import("~/run/run_page"), "RunPage"),
 });
 

@@ -3,9 +3,10 @@
 import AxeBuilder from "@axe-core/playwright";
 import { chromium } from "playwright-core";
 import * as operate from "./scenarios/operate.mjs";
+import * as watch from "./scenarios/watch.mjs";
 
 const [address, executablePath, ...names] = process.argv.slice(2);
-const scenarios = { ...operate };
+const scenarios = { ...operate, ...watch };
 const TIMEOUT_MS = 20_000;
 
 /** Execute an operation of the API that has no errors. */

@@ -16,22 +16,28 @@ import { RunActions } from "./actions";
 import { ConnectionBanner } from "./connection_banner";
 import type { LiveStore } from "./live_run";
 import { RunPanel } from "./run_panel";
+import { PastOutput, TimeTravel } from "./time_travel";
+import { useCheckpoints, usePast } from "./use_checkpoints";
 import { useLiveRun } from "./use_live_run";
 
 export function RunPage() {
   const { runId } = runRoute.useParams();
-  const { node, tab } = runRoute.useSearch();
+  const { node, tab, at } = runRoute.useSearch();
   const navigate = useNavigate();
   const marks = useMarks();
   const live = useLiveRun(runId, marks);
   const milestone = useStore(live, (state) => state.status);
+  const positions = useCheckpoints(runId, milestone);
+  const past = usePast(runId, at);
   const [{ data, error }, refetch] = useQuery({ query: RunPageDocument, variables: { id: runId } });
   useEffect(() => {
     if (milestone !== undefined) refetch({ requestPolicy: "network-only" });
   }, [milestone, refetch]);
   const text = JSON.stringify(data?.run?.version.spec);
   const spec = useMemo(() => (text === undefined ? undefined : specOf(JSON.parse(text))), [text]);
-  const show = (search: { node?: string; tab?: string }) => void navigate({ to: "/runs/$runId", params: { runId }, search, replace: true });
+  const moment = at === undefined ? {} : { at };
+  const show = (search: { node?: string; tab?: string; at?: string }) => void navigate({ to: "/runs/$runId", params: { runId }, search, replace: true });
+  const open = (id: string) => void navigate({ to: "/runs/$runId", params: { runId: id } });
   if (error && !data) return <div className="view"><Failure title="The run could not be read" text={failureOf(error)} onRetry={() => refetch({ requestPolicy: "network-only" })} /></div>;
   if (data && !data.run) return <div className="view"><Empty title="There is no such run"><p>It was deleted, or you may not see it.</p><Link to="/runs">To the runs</Link></Empty></div>;
   const run = data?.run ?? undefined;
@@ -51,23 +57,32 @@ export function RunPage() {
           <LiveStatus live={live} standard={head?.status} />
         </h1>
         {head?.queueReason && <span className="faint">{head.queueReason.message}</span>}
-        {run && <RunActions run={run} onDerived={(id) => void navigate({ to: "/runs/$runId", params: { runId: id } })} />}
+        {run && <RunActions run={run} onDerived={open} />}
       </div>
       <div>
         <Progress live={live} />
         <ConnectionBanner live={live} />
+        <TimeTravel
+          runId={runId}
+          positions={positions}
+          at={at}
+          completedNodes={past?.completedNodes ?? []}
+          onMove={(id) => show({ ...(node === undefined ? {} : { node }), ...(id === undefined ? {} : { at: id }) })}
+          onForked={open}
+        />
       </div>
       <div className="run-body">
-        {spec ? <RunCanvas spec={spec} marks={marks} selected={node} onSelect={(id) => show(id === undefined ? {} : { node: id })} /> : <Loading what="the canvas" />}
+        {spec ? <RunCanvas spec={spec} marks={past?.marks ?? marks} selected={node} onSelect={(id) => show(id === undefined ? moment : { node: id, ...moment })} /> : <Loading what="the canvas" />}
         <aside className="side-panel" aria-label="Details of the run">
+          {at !== undefined && node !== undefined && <PastOutput runId={runId} at={at} node={node} />}
           <RunPanel
             runId={runId}
             run={run}
             live={live}
             node={node}
             tab={tab}
-            onTab={(next) => show({ ...(node === undefined ? {} : { node }), tab: next })}
-            onNode={(id) => show({ node: id })}
+            onTab={(next) => show({ ...(node === undefined ? {} : { node }), tab: next, ...moment })}
+            onNode={(id) => show({ node: id, ...moment })}
           />
         </aside>
       </div>
