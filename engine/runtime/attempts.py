@@ -63,10 +63,10 @@ async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
         NodeInterrupted: The node has stopped on request. No other exception leaves this function.
     """
     retry, number, started_at = node.spec.retry or NO_RETRY, context.attempt, datetime.now(UTC)
-    if tracing.is_on():
-        outcome, error = await _traced_attempt(node, context)
-    else:
-        outcome, error = await _attempt(node, context)
+    try:
+        outcome, error = await (_traced_attempt if tracing.is_on() else _attempt)(node, context)
+    finally:
+        context.end_attempt()
     result = NodeResult(outcome, error, number, started_at, datetime.now(UTC))
     if error is None or number >= retry.max_attempts or not is_repeated(error, retry):
         return result

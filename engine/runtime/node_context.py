@@ -153,6 +153,9 @@ class RunNodeContext:
     def begin_attempt(self, number: int) -> None:
         self.attempt = number
 
+    def end_attempt(self) -> None:
+        self._reporter.end_attempt()
+
     @contextmanager
     def with_secrets(self, secrets: Mapping[str, str]) -> Iterator[None]:
         """Let templates see secrets inside the `with` block.

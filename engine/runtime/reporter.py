@@ -12,6 +12,7 @@ from engine.events import EventData, NodeChange, OutputDelta, Usage
 from engine.runtime.ports import Entry, Journal
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
+from engine.states import NodeStatus
 
 PROGRESS_INTERVAL_S = 0.1
 """The least time between two progress events of a node, in seconds."""
@@ -37,6 +38,7 @@ class Reporter(Protocol):
     def finish_reason(self, reason: str | None) -> None: ...
     def add_usage(self, usage: Usage) -> None: ...
     def post(self, at: datetime, data: EventData) -> None: ...
+    def end_attempt(self) -> None: ...
 
 
 class NodeReporter:
@@ -49,16 +51,46 @@ class NodeReporter:
         self._state, self._journal = state, journal
         self._next_progress_at = self._next_text_at = 0.0
         self._length = self._published_length = 0
+        self._late_progress: tuple[float, str | None] | None = None
+        """The last report of progress, if it came too early to be published."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def progress(self, fraction: float, message: str | None) -> None:
         """Publish progress, at most once in PROGRESS_INTERVAL_S.
 
-        The end of the node publishes the last value.
+        The last value is published when the interval is over: the next one may follow an hour later.
         """
-        now = asyncio.get_running_loop().time()
-        if now >= self._next_progress_at:
-            self._next_progress_at = now + PROGRESS_INTERVAL_S
-            self._publish(progress=fraction, message=message)
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next_progress_at:
+            self._publish_progress(fraction, message)
+        else:
+            self._late_progress = fraction, message
+            self._timer = self._timer or loop.call_at(self._next_progress_at, self._publish_late_progress)
+
+    def _publish_progress(self, fraction: float, message: str | None) -> None:
+        self._late_progress = None
+        self._next_progress_at = asyncio.get_running_loop().time() + PROGRESS_INTERVAL_S
+        self._publish(progress=fraction, message=message)
+
+    def _publish_late_progress(self) -> None:
+        self._timer = None
+        if self._late_progress is not None and self._is_running:
+            self._publish_progress(*self._late_progress)
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether the state of the node is that of this attempt."""
+        state = self._state.node_state(self._node_id)
+        return (state.status, state.visits, state.attempt) == (NodeStatus.RUNNING, self._visit, self._attempt)
+
+    def end_attempt(self) -> None:
+        """Set the last progress, which the next event of the node contains."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._late_progress is not None and self._is_running:
+            fraction, message = self._late_progress
+            self._state.evolve(self._node_id, progress=fraction, message=message)
+        self._timer = self._late_progress = None
 
     def text(self, text: str) -> None:
         """Stream text to live readers, and store it from time to time."""

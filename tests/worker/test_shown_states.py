@@ -30,7 +30,7 @@ class StageConfig(NodeConfig):
 
 
 class StageNode(NodeType[StageConfig]):
-    """Reports a fraction, and then waits for `go_on`."""
+    """Reports the half of a fraction, at once the fraction itself, and then waits for `go_on`."""
 
     name = "stage"
     title = "Stage"
@@ -41,6 +41,7 @@ class StageNode(NodeType[StageConfig]):
         self.running, self.go_on = asyncio.Event(), asyncio.Event()
 
     async def execute(self, config: StageConfig, ctx: NodeContext) -> Output:
+        ctx.progress(config.fraction / 2)
         ctx.progress(config.fraction)
         self.running.set()
         await self.go_on.wait()

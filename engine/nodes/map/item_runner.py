@@ -125,6 +125,9 @@ class _ItemReporter:
     def finish_reason(self, reason: str | None) -> None:
         """Dropped: each item has its own. A cut answer is in the log."""
 
+    def end_attempt(self) -> None:
+        """Nothing is left to be reported."""
+
     def add_usage(self, usage: Usage) -> None:
         self._outer.add_usage(usage)
 
