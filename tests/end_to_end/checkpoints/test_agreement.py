@@ -191,14 +191,17 @@ async def test_the_checkpoint_of_a_pause_beside_a_loop(system: SystemUnderTest, 
         ],
     }
     run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
+    pauses = 0
     for _ in range(4):
         await system.wait_for_node(run_id, "c", "COMPLETED")
         paused = await mutate(system, "pauseRun", PAYLOAD + " checkpoint { id }", runId=run_id, timeoutMs=20_000)
         if (paused["run"] or {}).get("status") != "PAUSED":
             break  # it has ended
+        pauses += 1
         assert paused["checkpoint"]["id"] == await check_last_checkpoint(system, run_id, ["n", "c", "end"])
         resumed = await mutate(system, "resumeRun", runId=run_id, checkpointId=paused["checkpoint"]["id"])
         assert resumed["errors"] == []
+    assert pauses > 0
     run = await system.wait_for_end(run_id)
     assert (run["status"], run["output"]) == ("COMPLETED", 40)
     outputs = await outputs_of(system, run_id)
