@@ -8,6 +8,8 @@ export interface Place {
   readonly node?: string;
   readonly tab?: string;
   readonly run?: string;
+  /** The number or the id of a version. */
+  readonly version?: string;
 }
 
 /** Which runs are listed; `since` and `until` are times or periods such as `24h`. */
@@ -33,7 +35,7 @@ const workflows = createRoute({
 export const builderRoute = createRoute({
   getParentRoute: () => root,
   path: "/workflows/$workflowId",
-  validateSearch: (search): Place => texts(search, ["node", "tab", "run"]),
+  validateSearch: (search): Place => texts(search, ["node", "tab", "run", "version"]),
   component: lazyRouteComponent(() => import("~/builder/builder"), "Builder"),
 });
 export const runsRoute = createRoute({

@@ -94,7 +94,7 @@ export class Autosave {
       return this.#store.setState(draftEdits.refused({ spec: specOf(spec), revision, updatedBy }));
     }
     this.#failures = Math.max(1, this.#failures);
-    this.#store.setState(draftEdits.failed(error ? failureOf(error) : (refusalOf(payload?.errors) ?? "The server has not saved it.")));
+    this.#store.setState(draftEdits.failed(error ? failureOf(error) : (refusalOf(payload?.errors) ?? "The server has not saved it."), error === undefined));
   }
 }
 

@@ -24,7 +24,8 @@ export type Saving =
   | { readonly kind: "saved" }
   | { readonly kind: "dirty" }
   | { readonly kind: "saving" }
-  | { readonly kind: "failed"; readonly reason: string }
+  /** `isRefused`: the server has responded, and does not take it. */
+  | { readonly kind: "failed"; readonly reason: string; readonly isRefused?: true }
   | { readonly kind: "conflict"; readonly theirs: Revision };
 
 export interface Draft {
@@ -62,7 +63,7 @@ export const draftEdits = {
   },
   /** The server has what was sent, as `revision`. */
   accepted: (sent: Spec, revision: number) => (draft: Draft): Draft => savedAs({ spec: sent, revision })(draft),
-  failed: (reason: string) => (draft: Draft): Draft => ({ ...draft, saving: { kind: "failed", reason } }),
+  failed: (reason: string, isRefused = false) => (draft: Draft): Draft => ({ ...draft, saving: { kind: "failed", reason, ...(isRefused ? { isRefused } : {}) } }),
   /** The server has another revision. Nobody is asked if it is what this page has, or has sent. */
   refused: (theirs: Revision) => (draft: Draft): Draft => {
     const own = [draft.history.present, ...draft.unanswered].find((spec) => isEqual(theirs.spec, spec));

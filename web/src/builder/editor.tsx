@@ -6,12 +6,14 @@ import { useQuery } from "urql";
 import { useStore } from "zustand";
 import { DraftFactsFragmentDoc, ProblemOfSpecFragmentDoc, RunPageDocument, type BuilderQuery } from "~api";
 import { useMarks } from "~/canvas/marks";
+import { FIT } from "~/canvas/run_canvas";
 import { useNodeTypes, type NodeType } from "~/canvas/node_types";
 import { builderRoute, type Place } from "~/routes";
 import { ConnectionBanner } from "~/run/connection_banner";
 import { StartDialog } from "~/run/start_dialog";
 import { useLiveRun } from "~/run/use_live_run";
 import { readFragment } from "~/shell/fragments";
+import { download } from "~/shell/json_value";
 import { BuilderCanvas, type Selection } from "./builder_canvas";
 import { ConflictDialog } from "./conflict_dialog";
 import { draftEdits } from "./draft_store";
@@ -22,9 +24,12 @@ import { placesOf } from "./edits/place";
 import { renameNode } from "./edits/rename";
 import { EditorHead } from "./editor_head";
 import { expressionsOf } from "./expressions_of_types";
+import { ImportDialog } from "./import_dialog";
+import type { MenuItem } from "./menu";
 import { Palette } from "./palette";
 import { SidePanel } from "./side_panel";
-import type { Point, SpecNode } from "./spec";
+import { positionOf, type Point, type SpecNode } from "./spec";
+import { useArrange } from "./use_arrange";
 import { useDraft } from "./use_draft";
 import { useKeys } from "./use_clipboard";
 
@@ -61,7 +66,9 @@ export function Editor({ workflow }: { workflow: Workflow }) {
   const [isStarting, setStarting] = useState(false);
   const [isConflictOpen, openConflict] = useState(true);
   const [notice, setNotice] = useState<string>();
-  const { setCenter, getViewport } = useReactFlow();
+  const [isImporting, setImporting] = useState(false);
+  const { setCenter, getViewport, fitView } = useReactFlow();
+  const { arrange, isBusy: isArranging, problem: arrangeProblem } = useArrange(store, types, edit);
 
   const show = useCallback((change: Place) => void navigate({ to: "/workflows/$workflowId", params: { workflowId: workflow.id }, search: change, replace: true }), [navigate, workflow.id]);
   const select = useCallback(
@@ -120,7 +127,25 @@ export function Editor({ workflow }: { workflow: Workflow }) {
     duplicate,
     selectAll: () => select({ nodes: new Set(spec.nodes.map(({ id }) => id)), edges: new Set() }),
     pasteText,
+    search: () => show({ ...place, tab: "search" }),
   });
+  const unplaced = spec.nodes.some((node) => positionOf(node) === undefined);
+  const arrangeAll = async () => {
+    await arrange({ kind: "all" });
+    requestAnimationFrame(() => void fitView({ ...FIT, duration: 200 }));
+  };
+  const arrangements: MenuItem[] = [
+    { title: "Nodes without a place", help: "Nodes that you have placed stay", isDisabled: !unplaced, onPick: () => void arrange({ kind: "unplaced" }) },
+    { title: "The selected nodes", isDisabled: selection.nodes.size < 2, onPick: () => void arrange({ kind: "chosen", ids: selection.nodes }) },
+    { title: "All nodes", help: "Also those that you have placed", isDisabled: spec.nodes.length === 0, onPick: () => void arrangeAll() },
+  ];
+  const more: MenuItem[] = [
+    { title: "Search and replace", help: "Mod+F", onPick: () => show({ ...place, tab: "search" }) },
+    { title: "Versions", onPick: () => show({ ...place, tab: "versions" }) },
+    { title: "Copy the link", help: "To what is shown now", onPick: () => void navigator.clipboard.writeText(location.href) },
+    { title: "Export as a file", onPick: () => download(`${workflow.name || "workflow"}.json`, JSON.stringify(spec, null, 2)) },
+    { title: "Import a file …", onPick: () => setImporting(true) },
+  ];
   const start = async () => {
     await flush();
     const { saving: end } = store.getState();
@@ -141,6 +166,10 @@ export function Editor({ workflow }: { workflow: Workflow }) {
         onRun={() => void start()}
         onConflict={() => openConflict(true)}
         onProblems={() => show({ ...place, tab: "problems" })}
+        onVersions={() => show({ ...place, tab: "versions" })}
+        arrange={arrangements}
+        isArranging={isArranging}
+        more={more}
       />
       <div>
         {notice && (
@@ -148,6 +177,15 @@ export function Editor({ workflow }: { workflow: Workflow }) {
             <span className="grow">{notice}</span>
             <button type="button" className="quiet" onClick={() => setNotice(undefined)}>
               Close
+            </button>
+          </div>
+        )}
+        {arrangeProblem && <div className="banner is-failure" role="alert">{arrangeProblem}</div>}
+        {saving.kind === "failed" && saving.isRefused === true && (
+          <div className="banner is-failure" role="status">
+            <span className="grow wrap">The server does not save the draft: {saving.reason} Your edits are kept in this browser.</span>
+            <button type="button" className="quiet" onClick={() => download(`${workflow.name || "workflow"}.json`, JSON.stringify(spec, null, 2))}>
+              Download the draft
             </button>
           </div>
         )}
@@ -170,9 +208,24 @@ export function Editor({ workflow }: { workflow: Workflow }) {
           onInsert={(edge) => setAdding({ edge })}
           onShow={show}
           onGo={go}
+          versions={{ workflowId: workflow.id, draftId: workflow.draft.id, store, isSaved: saving.kind === "saved", revision: draft.saved.revision, flush }}
         />
       </div>
       {adding && <Palette types={types} onPick={add} onClose={() => setAdding(undefined)} />}
+      {isImporting && (
+        <ImportDialog
+          onClose={() => setImporting(false)}
+          onReplace={(imported) => {
+            edit(() => imported);
+            select(NOTHING);
+            setImporting(false);
+          }}
+          onAdd={(text) => {
+            pasteText(text);
+            setImporting(false);
+          }}
+        />
+      )}
       {isStarting && (
         <StartDialog
           workflowId={workflow.id}

@@ -1,12 +1,10 @@
 /** The head of the builder: the name, how far the draft is saved, and what can be done. */
 import { Link } from "@tanstack/react-router";
-import { useState } from "react";
 import type { FieldProblem } from "@treadle/client";
-import { useMutation } from "urql";
-import { DraftFactsFragmentDoc, PublishDraftDocument, type BuilderQuery } from "~api";
+import { DraftFactsFragmentDoc, type BuilderQuery } from "~api";
 import { readFragment } from "~/shell/fragments";
-import { failureOf, refusalOf } from "~/shell/problems";
 import type { Draft, Saving } from "./draft_store";
+import { Menu, type MenuItem } from "./menu";
 
 interface EditorHeadProps {
   readonly workflow: NonNullable<BuilderQuery["workflow"]>;
@@ -18,9 +16,13 @@ interface EditorHeadProps {
   readonly onRun: () => void;
   readonly onConflict: () => void;
   readonly onProblems: () => void;
+  readonly onVersions: () => void;
+  readonly arrange: readonly MenuItem[];
+  readonly isArranging: boolean;
+  readonly more: readonly MenuItem[];
 }
 
-export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, onRun, onConflict, onProblems }: EditorHeadProps) {
+export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, onRun, onConflict, onProblems, onVersions, arrange, isArranging, more }: EditorHeadProps) {
   const errors = problems.filter(({ severity }) => severity === "ERROR").length;
   const { history, saving, saved } = draft;
   return (
@@ -42,10 +44,12 @@ export function EditorHead({ workflow, draft, problems, onAdd, onUndo, onRedo, o
       <button type="button" onClick={onAdd} title="Add a node (/)">
         Add node
       </button>
+      <Menu title="Arrange" items={arrange} isBusy={isArranging} />
+      <Menu title="More" items={more} />
       <Link to="/runs" search={{ workflow: workflow.id }} className="button">
         Runs
       </Link>
-      <Publish workflow={workflow} revision={saved.revision} isSaved={saving.kind === "saved"} />
+      <Publish workflow={workflow} isSaved={saving.kind === "saved"} onVersions={onVersions} />
       <button type="button" className="primary" disabled={saving.kind === "conflict"} onClick={onRun}>
         Run
       </button>
@@ -74,23 +78,14 @@ function SavingText({ saving, revision, onConflict }: { saving: Saving; revision
   );
 }
 
-function Publish({ workflow, revision, isSaved }: { workflow: EditorHeadProps["workflow"]; revision: number; isSaved: boolean }) {
+/** What runs by default, and whether the draft has more than that. The panel of versions publishes. */
+function Publish({ workflow, isSaved, onVersions }: { workflow: EditorHeadProps["workflow"]; isSaved: boolean; onVersions: () => void }) {
   const { matchesVersion } = readFragment(DraftFactsFragmentDoc, workflow.draft);
-  const [problem, setProblem] = useState<string>();
-  const [{ fetching }, mutate] = useMutation(PublishDraftDocument);
   const published = workflow.publishedVersion;
   const isPublished = isSaved && published != null && matchesVersion?.id === published.id;
-  const publish = async () => {
-    const { data, error } = await mutate({ input: { workflowId: workflow.id, expectedRevision: revision, publish: true } });
-    setProblem(error ? failureOf(error) : refusalOf(data?.createVersion?.errors));
-  };
-  if (isPublished) return <span className="faint">Version {published.number} is published</span>;
   return (
-    <>
-      {problem && <span className="field-error wrap" role="alert">{problem}</span>}
-      <button type="button" disabled={fetching || !isSaved} onClick={() => void publish()} title={published ? `Version ${published.number} is published now` : "No version is published"}>
-        Publish
-      </button>
-    </>
+    <button type="button" onClick={onVersions} title={published ? `Version ${published.number} is published now` : "No version is published"}>
+      {isPublished ? `✓ Version ${published.number}` : published ? `Publish changes since ${published.number} …` : "Publish …"}
+    </button>
   );
 }

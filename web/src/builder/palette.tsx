@@ -48,7 +48,7 @@ export function Palette({ types, onPick, onClose }: PaletteProps) {
         aria-expanded="true"
         aria-controls={list}
         aria-activedescendant={shown[active] ? `${list}-${active}` : undefined}
-        autoFocus
+        data-autofocus
         placeholder="Search"
         value={search}
         onKeyDown={onKey}

@@ -14,7 +14,9 @@ import type { Selection } from "./builder_canvas";
 import { setEdgeMember } from "./edits/edges";
 import { JsonText, NodePanel, type Edit } from "./node_panel";
 import { ProblemList } from "./problem_list";
+import { SearchPanel } from "./search_panel";
 import type { Spec, SpecEdge } from "./spec";
+import { VersionPanel, type VersionPanelProps } from "./versions/version_panel";
 
 interface SidePanelProps {
   readonly spec: Spec;
@@ -31,6 +33,11 @@ interface SidePanelProps {
   readonly onInsert: (edge: string) => void;
   readonly onShow: (place: Place) => void;
   readonly onGo: (node: string) => void;
+  readonly versions: Omit<VersionPanelProps, "selected" | "onSelect" | "onGo">;
+}
+
+function withVersion({ version: _, ...place }: Place, version: string | undefined): Place {
+  return version === undefined ? place : { ...place, version };
 }
 
 export function SidePanel(props: SidePanelProps) {
@@ -56,10 +63,13 @@ export function SidePanel(props: SidePanelProps) {
     title: `Problems (${problems.length})`,
     content: () => <ProblemList problems={problems} onGo={(problem) => problem.nodeId != null && onGo(problem.nodeId)} />,
   };
+  const searchTab: Tab = { id: "search", title: "Search", content: () => <SearchPanel spec={spec} onEdit={props.onEdit} onGo={onGo} /> };
+  const versions: Tab = { id: "versions", title: "Versions", content: () => <VersionPanel {...props.versions} selected={place.version} onSelect={(version) => onShow(withVersion(place, version))} onGo={onGo} /> };
+  const optional = [searchTab, versions].filter(({ id }) => id === place.tab);
   const runTab: Tab[] = place.run === undefined ? [] : [{ id: "run", title: <>Run <LiveStatus live={live} standard={undefined} /></>, content: () => <RunTab {...props} run={run} runId={place.run!} node={node?.id} /> }];
   return (
     <aside className="side-panel" aria-label="Details">
-      <Tabs label="Details" tabs={[setup, ...runTab, list]} selected={place.tab ?? "setup"} onSelect={(tab) => onShow({ ...place, tab })} />
+      <Tabs label="Details" tabs={[setup, ...runTab, list, ...optional]} selected={place.tab ?? "setup"} onSelect={(tab) => onShow({ ...place, tab })} />
     </aside>
   );
 }

@@ -16,6 +16,7 @@ interface Keys {
   readonly duplicate: () => void;
   readonly selectAll: () => void;
   readonly pasteText: (text: string) => void;
+  readonly search: () => void;
 }
 
 function isField(target: EventTarget | null): boolean {
@@ -61,6 +62,7 @@ function press(event: KeyboardEvent, keys: Keys): void {
   const mod = event.metaKey || event.ctrlKey;
   const key = event.key.toLowerCase();
   if (mod && key === "s") return act(event, keys.save);
+  if (mod && key === "f") return act(event, keys.search);
   if (isField(event.target)) return;
   if (mod && key === "z") return act(event, event.shiftKey ? keys.redo : keys.undo);
   if (mod && key === "y") return act(event, keys.redo);

@@ -13,7 +13,10 @@ export function Dialog({ title, onClose, children, wide }: DialogProps) {
   const heading = useId();
   useEffect(() => {
     const shown = dialog.current;
-    if (shown && !shown.open) shown.showModal();
+    if (!shown || shown.open) return;
+    shown.showModal();
+    // React's autoFocus comes before the dialog is open, and has no effect there.
+    shown.querySelector<HTMLElement>("[data-autofocus]")?.focus();
   }, []);
   return (
     <dialog

@@ -36,6 +36,26 @@ export function readParts(text: string): Read {
   return { parts: { nodes: read, edges: edges.filter((edge) => typeof edge.source === "string" && typeof edge.target === "string") } };
 }
 
+/** The most bytes of JSON that the server takes as a spec. */
+export const MAX_SPEC_BYTES = 1024 * 1024;
+
+/** Read a whole spec from the text of a file: a spec, or an object that has one as `spec`. */
+export function readSpec(text: string): { readonly spec: Spec } | { readonly refusal: string } {
+  if (new TextEncoder().encode(text).length > MAX_SPEC_BYTES) return { refusal: "The file is larger than 1 MiB, which is the limit of a spec." };
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return { refusal: `The file is not JSON: ${(error as Error).message}` };
+  }
+  const object = (typeof value === "object" && value !== null ? value : {}) as JsonObject;
+  const raw = (typeof object["spec"] === "object" && object["spec"] !== null ? object["spec"] : object) as JsonObject;
+  if (!Array.isArray(raw["nodes"])) return { refusal: "The file is no spec: it has no list `nodes`." };
+  const read = readParts(JSON.stringify({ ...raw, edges: Array.isArray(raw["edges"]) ? raw["edges"] : [] }));
+  if ("refusal" in read && raw["nodes"].length > 0) return { refusal: read.refusal.replaceAll("clipboard", "file") };
+  return { spec: specOf(raw) };
+}
+
 export interface Pasted {
   readonly spec: Spec;
   /** The ids of the new nodes. */

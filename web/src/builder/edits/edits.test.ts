@@ -1,7 +1,7 @@
 /** Every edit is a pure function: it does what it says, and leaves everything else as the same objects. */
 import { describe, expect, test } from "vitest";
 import { placed, specOf, type Spec, type SpecNode } from "../spec";
-import { copiedText, paste, readParts } from "./clipboard";
+import { copiedText, paste, readParts, readSpec } from "./clipboard";
 import { connect, insertOnEdge, reconnect, refusalOfEdge, setEdgeMember } from "./edges";
 import { addNode, changeNode, deleteParts, moveNodes, newNodeId, setConfig, setMember } from "./nodes";
 import { placesOf } from "./place";
@@ -168,6 +168,16 @@ describe("clipboard", () => {
   );
   test.each([JSON.stringify(spec), JSON.stringify({ name: "x", spec }), JSON.stringify(spec.nodes), JSON.stringify(spec.nodes[0])])("reads a spec, a file, a list and a node", (text) =>
     expect(readParts(text)).toHaveProperty("parts.nodes.0.id", "a"),
+  );
+});
+
+describe("files", () => {
+  test.each([JSON.stringify(spec), JSON.stringify({ name: "x", spec })])("a spec survives its export and import, with members that the builder does not know", (text) =>
+    expect(readSpec(text)).toEqual({ spec }),
+  );
+  test("an empty spec is a spec, and edges may be left out", () => expect(readSpec('{"nodes": []}')).toEqual({ spec: { nodes: [], edges: [] } }));
+  test.each(["", "text", "7", "null", "[]", '{"nodes": {}}', '{"nodes": [{"id": "a b", "type": "x"}]}', JSON.stringify({ nodes: [], text: "é".repeat(600_000) })])("refuses %.40s with a reason", (text) =>
+    expect(readSpec(text)).toMatchObject({ refusal: expect.stringMatching(/^(The file|Node 1 in the file)/) }),
   );
 });
 
