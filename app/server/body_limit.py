@@ -8,11 +8,10 @@ operation has ended, because its values need many times as much memory. Nothing 
 
 import asyncio
 import gc
-import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
@@ -33,8 +32,9 @@ MOST = {"lists and objects": (b"[{", 200_000), "members of objects": (b":", 250_
 and time to parse, than its text."""
 PER_ADDRESS, TOTAL = 32 * 1024 * 1024, 128 * 1024 * 1024
 """Bytes of large bodies that are in progress at once: of one address, and of all."""
+PIECE = 32 * 1024
+"""Bytes that are counted in one step. Python changes the thread only between steps."""
 _threads = FairThreads("decoding", 1, 1)
-_ESCAPED = re.compile(rb'\\[\\"]')
 
 
 def address_of(scope: Scope) -> str:
@@ -154,21 +154,37 @@ def _decode(decode: Callable[[str | bytes], ResultT], text: str | bytes) -> Resu
 def _check_counts(text: str | bytes) -> None:
     """Raise Limit if a JSON text has too much of something; see MOST."""
     data = text.encode(errors="replace") if isinstance(text, str) else text
-    if _first_excess(data) is None:
+    if _first_excess(_pieces(data)) is None:
         return
     # Without the texts in it, in which these are ordinary characters.
-    outside = b"".join(_ESCAPED.sub(b"", data).split(b'"')[::2])
-    if (excess := _first_excess(outside)) is not None:
+    if (excess := _first_excess(_outside_of_texts(data))) is not None:
         name, count, most = excess
         raise Limit(f"The request has {count:,} {name}, over the limit of {most:,}.")
 
 
-def _first_excess(data: bytes) -> tuple[str, int, int] | None:
-    for name, (characters, most) in MOST.items():
-        count = sum(data.count(character) for character in characters)
-        if count > most:
-            return name, count, most
-    return None
+def _pieces(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + PIECE] for start in range(0, len(data), PIECE))
+
+
+def _outside_of_texts(data: bytes) -> Iterator[bytes]:
+    """Yield what is outside of the texts of a JSON document."""
+    is_inside, held = False, b""
+    for piece in _pieces(data):
+        joined = held + piece
+        # An odd number of backslashes at the end escapes the first character of the next piece.
+        is_split = (len(joined) - len(joined.rstrip(b"\\"))) % 2 == 1
+        joined, held = (joined[:-1], b"\\") if is_split else (joined, b"")
+        parts = joined.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
+        yield b"".join(parts[int(is_inside) :: 2])
+        is_inside ^= len(parts) % 2 == 0
+
+
+def _first_excess(pieces: Iterable[bytes]) -> tuple[str, int, int] | None:
+    counts = Counter[str]()
+    for piece in pieces:
+        for name, (characters, _) in MOST.items():
+            counts[name] += sum(map(piece.count, characters))
+    return next(((name, counts[name], most) for name, (_, most) in MOST.items() if counts[name] > most), None)
 
 
 _collection_lock = threading.Lock()

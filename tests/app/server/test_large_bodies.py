@@ -32,12 +32,22 @@ def operation(values: list[object]) -> dict[str, object]:
         ('{"a": [1, {"b": []}]}', None),
         (json.dumps([BRACES] * MAX_CONTAINERS), None),
         (json.dumps([BRACES, "\\", '\\"', []] * (MAX_CONTAINERS // 8)), None),
+        ('["' + "\\" * 32_766 + '", {}, "' + "\\" * 33_000 + "[{" * MAX_CONTAINERS + '"]', None),
         ("[" + ",".join(["[]"] * MAX_CONTAINERS) + "]", "200,001 lists and objects"),
         (json.dumps({"a": ":" * 300_000, "b": "," * 1_100_000}), None),
         (json.dumps(dict.fromkeys(map(str, range(250_001)))), "250,001 members of objects"),
         ("[" + ",".join(["1"] * 1_000_002) + "]", "1,000,001 values"),
     ],
-    ids=["few", "in texts", "between escapes", "lists", "other characters in texts", "members", "values"],
+    ids=[
+        "few",
+        "in texts",
+        "between escapes",
+        "escapes at the ends of pieces",
+        "lists",
+        "other characters in texts",
+        "members",
+        "values",
+    ],
 )
 @pytest.mark.parametrize("encode", [str, str.encode])
 async def test_too_many_values_outside_of_texts_are_refused(
