@@ -1,5 +1,7 @@
 """Build the TypeScript client into `clients/typescript/dist`: generated types and operations, and JavaScript.
 
+The types of specs are generated from the JSON Schema of a spec with the built-in node types.
+
 Unchanged inputs are not built again. Processes that build at the same time wait for the first of them.
 """
 
@@ -9,12 +11,18 @@ import shutil
 import sys
 from pathlib import Path
 
+import orjson
+
+from engine.nodes.registry import BUILT_IN
+from engine.sdk.node_types import NodeTypes
+from engine.validation.spec_schema import spec_schema
 from web.build import BuildError, NodeJs, machine_node, run, wheel_node
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "clients" / "typescript"
 INPUTS = ("package.json", "package-lock.json", "tsconfig.json", "*.mjs", "src/*.ts")
 SHARED = ("schema/schema.graphql", "treadle/client/operations.graphql")
+SPEC_SCHEMA = PACKAGE / "src" / "generated" / "spec.schema.json"
 LOG = "build.log"
 
 
@@ -43,6 +51,8 @@ def build() -> tuple[NodeJs, bool]:
         (PACKAGE / LOG).write_bytes(b"")
         install(node, lock_file.read())
         shutil.rmtree(PACKAGE / "dist", ignore_errors=True)
+        SPEC_SCHEMA.parent.mkdir(exist_ok=True)
+        SPEC_SCHEMA.write_bytes(schema_of_specs())
         run(PACKAGE, node, "building the TypeScript client", [*node.npm, "run", "--silent", "build"])
         built.write_text(stamp)
         return node, True
@@ -57,9 +67,14 @@ def install(node: NodeJs, lock: str) -> None:
         installed.write_text(lock)
 
 
+def schema_of_specs() -> bytes:
+    """Return the JSON Schema of a spec with the built-in node types, as JSON."""
+    return orjson.dumps(spec_schema(NodeTypes(kind() for kind in BUILT_IN)), option=orjson.OPT_INDENT_2)
+
+
 def stamp_of_inputs() -> str:
-    """Return one SHA-256 hash of the names and contents of all input files."""
-    digest = hashlib.sha256()
+    """Return one SHA-256 hash of the schema of specs, and of the names and contents of all input files."""
+    digest = hashlib.sha256(schema_of_specs())
     files = [file for pattern in INPUTS for file in sorted(PACKAGE.glob(pattern))]
     for file in [*files, *(ROOT / path for path in SHARED)]:
         content = file.read_bytes()

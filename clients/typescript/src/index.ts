@@ -2,7 +2,7 @@
 export * from './client.js'
 export * from './errors.js'
 export { RunView, type LogLine, type RunUpdate } from './view.js'
-export type * from './spec.js'
+export type * from './generated/spec.js'
 export type {
   EdgeStateFieldsFragment as EdgeState,
   FieldProblemFieldsFragment as FieldProblem,

@@ -26,6 +26,16 @@ BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MU
 ADDRESS = "127.0.0.1:8000"
 QUESTION = {"nodes": [{"id": "ask", "type": "human", "config": {"prompt": "Go on?"}}]}
 DOUBLE = {"nodes": [{"id": "double", "type": "transform", "config": {"output": "{{ input.value * 2 }}"}}]}
+REFUSED_SPECS = """
+// @ts-expect-error: a misspelt field of a config
+export const field: Spec = { nodes: [{ id: 'a', type: 'transform', config: { output: 1, outptu: 2 } }] }
+// @ts-expect-error: a config without its required field
+export const config: Spec = { nodes: [{ id: 'a', type: 'http', config: {} }] }
+// @ts-expect-error: an unknown type
+export const type: Spec = { nodes: [{ id: 'a', type: 'transfrom', config: { output: 1 } }] }
+// @ts-expect-error: an edge without a target
+export const edge: Spec = { nodes: [{ id: 'a', type: 'start' }], edges: [{ source: 'a' }] }
+"""
 COMPILER = (
     *("node_modules/typescript/bin/tsc", "--ignoreConfig", "--module", "nodenext", "--target", "es2022", "--strict"),
     *("--skipLibCheck", "--noUncheckedIndexedAccess", "--types", "node"),
@@ -153,7 +163,8 @@ async def compiled(name: str, text: str) -> Path:
 
 
 async def test_the_typescript_blocks_compile_and_run(values: dict[str, str]) -> None:
-    program = await compiled("page", filled("\n".join(blocks("ts")), values).replace("order 17", "of TypeScript"))
+    page = filled("\n".join(blocks("ts")), values).replace("order 17", "of TypeScript")
+    program = await compiled("page", page + REFUSED_SPECS)
     printed = await run_program(node_folder() / "node", program, folder=PACKAGE)
     assert printed.startswith("local\n{ double: 42 }\n")
     assert "COMPLETED 1 [ 'COMPLETED' ]" in printed
