@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 PART_LENGTH = 20
 """Characters of the beginning or end of a long form that are searched for, because messages (such
@@ -33,8 +33,14 @@ SEPARATOR = "\0"
 """Separates texts that are searched together. No text of a run contains it."""
 _HEX = re.compile(r"%[0-9A-F]{2}")
 _END_OF_HOST = re.compile(r"[/?#\\]")
-# Characters that Python, browsers and HTTP clients do not escape in a URL.
-_URL_SAFE = ("", "/", "!'()*", "!$&'()*+,;=:@/", ";,/?:@&=+$!'()*#", "!$'()*,;:@/?")
+_ESCAPE = re.compile(r"(%[0-9A-Fa-f]{2}|\\[bfnrt]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4})\Z")
+"""An escaped character of a URL, of JSON or of Python at the end of a text."""
+# Characters that Python, browsers and HTTP clients do not escape in a URL. The last two are the sets of
+# the query and of the path in the URL standard of WHATWG, which httpx follows.
+_URL_SAFE = (
+    "", "/", "!'()*", "!$&'()*+,;=:@/", ";,/?:@&=+$!'()*#", "!$'()*,;:@/?",
+    "!$%&'()*+,/:;=?@[\\]^`{|}", "!$%&'()*+,/:;=@[\\]^|",
+)  # fmt: skip
 # Characters that PHP, Go and JavaScript escape in JSON although they need not.
 _JSON_ESCAPES: tuple[dict[str, str], ...] = (
     {"/": "\\/"},
@@ -56,7 +62,8 @@ class SecretForm:
         part: The number of characters of its beginning or end that are treated as the secret.
         head: The same at the end of a text, which may be cut within the form.
         tail: The same at the beginning of a text.
-        is_word: Whether it is found only where no letter or digit is next to it.
+        is_word: Whether it is found only where no letter or digit is next to it. The last letter of
+            an escaped character, as in `\\n` and `%22`, is none.
     """
 
     text: str
@@ -92,7 +99,8 @@ class SecretForm:
     def _words(self, text: str) -> Iterator[Span]:
         for at in _find_all(text, self.text):
             end = at + len(self.text)
-            if not (text[at - 1 : at].isalnum() or text[end : end + 1].isalnum()):
+            is_inside = text[at - 1 : at].isalnum() and not _ESCAPE.search(text[max(at - 6, 0) : at])
+            if not (is_inside or text[end : end + 1].isalnum()):
                 yield at, end
 
     def _beginnings(self, text: str, edges: bool) -> Iterator[Span]:
@@ -165,6 +173,8 @@ class SecretEncodings:
 def _texts(value: str) -> Iterator[str]:
     yield value
     yield from _host_forms(value)
+    # A value that is part of a URL as it is, as the server reads it.
+    yield from (text for text in (unquote(value), unquote_plus(value)) if len(text) >= EDGE_LENGTH)
     json_texts = list(dict.fromkeys(_json(value)))
     yield from json_texts
     for text in json_texts[:2]:

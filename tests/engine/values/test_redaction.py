@@ -7,7 +7,7 @@ import random
 import re
 import string
 from typing import Any
-from urllib.parse import quote, quote_plus, unquote_plus, urlencode
+from urllib.parse import parse_qs, quote, quote_plus, unquote, unquote_plus, urlencode, urlsplit
 
 import httpx
 import pytest
@@ -95,6 +95,27 @@ def test_a_secret_is_found_in_every_encoding(name: str, encoding: str) -> None:
     assert redacted.startswith("before ")
     assert redacted.endswith(" after")
     assert not reveals(redacted, value)
+
+
+@pytest.mark.parametrize(
+    "value", ['["sk","Canary","81kQz0"]', "sk+Canary+81kQz0pL", "ca<n>a|r{y}^8`1\\k'[Q]", "a%2Fb%20canary+81k"]
+)
+def test_a_secret_that_is_part_of_an_address_as_it_is_is_found(value: str) -> None:
+    """The client escapes some of its characters, and the server reads a form or a path."""
+    address, query = f"https://example.com/{value}/x", f"https://example.com/x?a=b&key={value}&c=d"
+    shown = [str(httpx.URL(address)), str(httpx.URL(query)), unquote(value), parse_qs(urlsplit(query).query)["key"][0]]
+    for text in shown:
+        redacted = Redactor([value]).redact_text(f"before {text} after")
+        assert MARK in redacted
+        assert not any(value[at : at + 6] in unquote_plus(redacted) for at in range(len(value) - 5)), text
+
+
+@pytest.mark.parametrize("before", ["", "(", "%22", "%e2%80%9c", "\\n", "\\t", "\\x1b", "\\u0022", "\\u002F"])
+def test_a_short_result_behind_an_escaped_character_is_a_word(before: str) -> None:
+    redactor = Redactor([]).with_results(["Canary"])
+    assert redactor.redact_value(f"is {before}Canary, and") == f"is {before}{MARK}, and"
+    assert redactor.redact_value(f"is {before}Canary2") == f"is {before}Canary2"
+    assert redactor.redact_value(f"is {before}22Canary") == f"is {before}22Canary"
 
 
 @pytest.mark.parametrize("before", ["", "u", "us", "user:"])
