@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from engine.expressions import evaluator
-from engine.expressions.names import FILTERS
+from engine.expressions.names import FILTERS, FUNCTIONS, TESTS
 from engine.graph.bound_node import BoundNode
 from engine.isolation import suspension
 from engine.isolation.suspension import suspendable
@@ -71,6 +71,12 @@ METHOD_ARGUMENTS = {
     "rpartition": "'-'", "rsplit": "'-'", "split": "'-'", "startswith": "'a'", "strip": "'s'", "lstrip": "'s'",
     "rstrip": "'2'", "zfill": "40", "center": "40", "ljust": "40", "rjust": "40",
 }  # fmt: skip
+_WITH_TEXT = TESTS & {
+    "startingwith", "endingwith", "in", "sameas", "eq", "equalto", "ne", "lt", "lessthan", "le", "gt", "greaterthan",
+    "ge", "<", "<=", ">", ">=", "==", "!=",
+}  # fmt: skip
+TEST_ARGUMENTS = {"divisibleby": "2", **dict.fromkeys(_WITH_TEXT, "'a'")}
+FUNCTION_CALLS = {"dict": f"dict(a={_UPPER})", "range": "range(secrets.number | int - 8412345600)"}
 SYNTAX = {
     "a slice": "{{ secrets.key[3:] }}",
     "a step": "{{ secrets.key[::-1] }}",
@@ -89,6 +95,15 @@ SYNTAX = {
     "a filter block": "{% filter upper %}{{ secrets.key }}{% endfilter %}",
     "a recursive loop": "{% for x in [['a']] recursive %}{{ secrets.key ~ (loop(x) | upper if x is not string) }}{% endfor %}",
 }  # fmt: skip
+
+
+def _by_test(name: str) -> str:
+    """Return an expression that chooses by a test. One of its two lists has the value."""
+    arguments = f"'{name}', {TEST_ARGUMENTS[name]}" if name in TEST_ARGUMENTS else f"'{name}'"
+    value = "secrets.number | int" if name in ("even", "odd", "divisibleby") else _UPPER
+    return f"{{{{ [[{value}] | select({arguments}) | list, [{value}] | reject({arguments}) | list] }}}}"
+
+
 EXPRESSIONS = {
     **{f"filter {name}": f"{{{{ {ARGUMENTS.get(name, f'secrets.key | {name}')} }}}}" for name in sorted(FILTERS)},
     **{
@@ -97,6 +112,8 @@ EXPRESSIONS = {
         for name in dir(kind)
         if not name.startswith("_")
     },
+    **{f"test {name}": _by_test(name) for name in sorted(TESTS)},
+    **{f"function {name}": f"{{{{ {FUNCTION_CALLS[name]} }}}}" for name in sorted(FUNCTIONS)},
     **SYNTAX,
 }
 
@@ -162,7 +179,7 @@ async def test_a_result_of_a_secret_is_hidden_whole(name: str) -> None:
     try:
         value = await suspension.call(evaluator.render, text, {"secrets": SECRETS, "input": {"word": "word"}})
     except evaluator.ExpressionError:
-        assert not name.startswith("filter")
+        assert not name.startswith(("filter", "test", "function"))
         assert result.error is not None
         assert result.error.code == "TEMPLATE"
         return
