@@ -11,6 +11,7 @@ import orjson
 from langchain_core.messages import AIMessageChunk, BaseMessageChunk
 from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
+from openai import AsyncStream
 
 from engine.chat_models.errors import EndpointError
 from engine.chat_models.tool_call_parts import CALL_PIECES
@@ -63,6 +64,10 @@ def with_all_forms(chat: ChatCompletions) -> ChatCompletions:
     return chat
 
 
+_JsonStream = AsyncStream[object]
+"""A stream of chunks as they are in JSON. To make an instance for every object takes most of the time."""
+
+
 class _Completions:
     """The resource `chat.completions` of the client library, whose streams give dictionaries."""
 
@@ -73,13 +78,14 @@ class _Completions:
         return getattr(self._inner, name)
 
     async def create(self, **payload: Any) -> "_ChunkStream":
-        return _ChunkStream(await self._inner.create(**payload))
+        response = await self._inner.with_raw_response.create(**payload)
+        return _ChunkStream(response.parse(to=_JsonStream))
 
 
 class _ChunkStream:
     """A stream of chunks."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: AsyncStream[Any]) -> None:
         self._inner = inner
 
     async def __aenter__(self) -> Self:
@@ -90,8 +96,7 @@ class _ChunkStream:
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         async for chunk in self._inner:
-            # Without warnings: an endpoint may send any type in any field.
-            yield parts_of(chunk.model_dump(warnings=False))
+            yield parts_of(chunk)
 
 
 def parts_of(chunk: dict[str, Any]) -> dict[str, Any]:
