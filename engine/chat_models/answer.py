@@ -63,6 +63,8 @@ class AnswerBuilder:
     def __init__(self) -> None:
         self._merged: AIMessageChunk | None = None
         self._unmerged: list[AIMessageChunk] = []
+        self._last: AIMessageChunk | None = None
+        """The last chunk with more than text."""
         self._splitter, self._calls = ThinkingSplitter(), CallAssembler()
         self._text: list[str] = []
         self._thinking: list[str] = []
@@ -70,6 +72,9 @@ class AnswerBuilder:
 
     def add(self, chunk: AIMessageChunk) -> tuple[str, str]:
         """Add a chunk. Return the parts of the text and of the thinking that it completes."""
+        if self._last is not None and _adds_only_text(chunk, self._last):
+            return self._keep(*self._splitter.push(str(chunk.content)))
+        self._last = chunk
         self._calls.add(getattr(chunk, CALL_PIECES, None) or chunk.tool_call_chunks)
         self._unmerged.append(_rest_of(chunk))
         if len(self._unmerged) >= _MERGED_AT:
@@ -116,6 +121,17 @@ class AnswerBuilder:
             self._merged.usage_metadata,
             _message(self._merged, text, calls),
         )
+
+
+def _adds_only_text(chunk: AIMessageChunk, last: AIMessageChunk) -> bool:
+    """Return whether a chunk has nothing that the chunk `last` does not have, except its text."""
+    return (
+        isinstance(chunk.content, str)
+        and not (chunk.model_extra or chunk.additional_kwargs or chunk.usage_metadata or chunk.chunk_position)
+        and not (chunk.tool_call_chunks or chunk.tool_calls or chunk.invalid_tool_calls)
+        and chunk.id == last.id
+        and chunk.response_metadata == last.response_metadata
+    )
 
 
 def _rest_of(chunk: AIMessageChunk) -> AIMessageChunk:

@@ -31,7 +31,8 @@ class ChatCompletions(ChatOpenAI):
         messages = self._convert_input(input).to_messages()
         async for generation in self._astream(messages, stop=stop, **kwargs):
             message = cast(AIMessageChunk, generation.message)
-            message.response_metadata = {**(generation.generation_info or {}), **message.response_metadata}
+            if generation.generation_info:
+                message.response_metadata = {**generation.generation_info, **message.response_metadata}
             yield message
 
     def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -48,6 +49,8 @@ class ChatCompletions(ChatOpenAI):
         if not choices:
             return super()._convert_chunk_to_generation_chunk(chunk, AIMessageChunk, base_generation_info)
         delta = choices[0]["delta"]
+        if _is_only_text(chunk, choices[0]) and not base_generation_info:
+            return _text_chunk(delta["content"])
         without_calls = {**chunk, "choices": [{**choices[0], "delta": {**delta, "tool_calls": None}}]}
         generation = super()._convert_chunk_to_generation_chunk(without_calls, AIMessageChunk, base_generation_info)
         if generation is not None:
@@ -56,6 +59,20 @@ class ChatCompletions(ChatOpenAI):
             # Not as `tool_call_chunks`, which LangChain parses and repairs whenever chunks are merged.
             setattr(generation.message, CALL_PIECES, [_piece(call) for call in delta.get("tool_calls") or []])
         return generation
+
+
+def _is_only_text(chunk: dict[str, Any], choice: dict[str, Any]) -> bool:
+    """Return whether a chunk has text of the answer, and nothing else that is kept."""
+    if chunk.get("usage") or choice["finish_reason"] or choice.get("logprobs"):
+        return False
+    return not any(value for name, value in choice["delta"].items() if name not in ("role", "content"))
+
+
+def _text_chunk(text: str) -> ChatGenerationChunk:
+    """Make a chunk as LangChain does, which looks for much more in it."""
+    metadata = {"model_provider": "openai"}
+    message = AIMessageChunk(content=text, additional_kwargs={}, response_metadata=metadata)
+    return ChatGenerationChunk(message=message)
 
 
 def with_all_forms(chat: ChatCompletions) -> ChatCompletions:
