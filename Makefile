@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test chaos hostile mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
+.PHONY: help setup up test test-long chaos hostile mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ test: setup ## Run all tests on embedded stores, then bench-quick
 	@$(BIN)/python -m pytest tests/app/chaos/test_suite.py # Measures recovery times, so it runs by itself.
 	@$(BIN)/python -m bench --quick
 	@$(BIN)/python -m tests.programs
+
+test-long: setup ## Run the tests that try samples in their long form
+	@TREADLE_LONG_TESTS=1 $(BIN)/python -m pytest -n 3 $$(grep -rl 'from tests.samples import' tests --include='test_*.py')
 
 chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check the guarantees (SEED=n repeats a run)
 	@$(BIN)/treadle chaos --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

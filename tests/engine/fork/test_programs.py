@@ -14,8 +14,9 @@ from tests.engine.checkpoint_history import play
 from tests.engine.fork.test_patch import play_fork
 from tests.engine.graph.program_generator import draw_program
 from tests.engine.graph.program_graph import graph_of
+from tests.samples import sample
 
-PROGRAMS, BLOCKS = 20, 2
+PROGRAMS, BLOCKS = sample(8, 80), 2
 SIZE, MAX_VISITS = 14, 60
 
 
