@@ -1,13 +1,10 @@
 """Fixtures with real servers: an embedded Postgres and Redis, one database a test."""
 
-import itertools
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-
-import asyncpg
 
 # Imported before any test, because it binds sys.stderr, which pytest replaces during a test.
 import mcp.client.stdio  # noqa: F401
@@ -15,17 +12,16 @@ import pytest
 from redis.asyncio import Redis
 
 from app.embedded.servers import servers
-from engine.states import TRANSITIONS, RunStatus
 from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
+from tests.clean_databases import CleanDatabases
 from tests.frozen_garbage import frozen_garbage
 from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
 from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,36 +58,16 @@ async def template(embedded: tuple[str, str]) -> str:
     return embedded[0]
 
 
+@pytest.fixture(scope="session")
+async def clean_databases(template: str) -> AsyncIterator[CleanDatabases]:
+    async with CleanDatabases.of(template) as databases:
+        yield databases
+
+
 @pytest.fixture
-async def database_url(template: str) -> AsyncIterator[str]:
-    name = f"test_{next(_numbers)}"
-    admin = template.replace("/treadle?", "/postgres?")
-    connection = await asyncpg.connect(admin)
-    try:
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE treadle STRATEGY FILE_COPY")
-        url = template.replace("/treadle?", f"/{name}?")
+async def database_url(clean_databases: CleanDatabases) -> AsyncIterator[str]:
+    async with clean_databases.clean() as url:
         yield url
-        assert await _illegal_transitions(url) == []
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await connection.close()
-
-
-async def _illegal_transitions(url: str) -> list[tuple[str, str]]:
-    """Status changes in a test's database that the state machine does not have."""
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch(_TRANSITIONS) if await connection.fetchval("SELECT to_regclass('events')") else []
-    finally:
-        await connection.close()
-    changes = [(RunStatus(before), RunStatus(after)) for before, after in rows]
-    return [(before, after) for before, after in changes if after not in TRANSITIONS[before]]
-
-
-_TRANSITIONS = """
-SELECT DISTINCT body->>'previous', body->>'status' FROM events
-WHERE type = 'RUN_STATUS' AND body->>'previous' IS NOT NULL
-"""
 
 
 @pytest.fixture
