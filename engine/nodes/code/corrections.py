@@ -1,10 +1,10 @@
 """Corrects functions of the sandbox's Python that differ from CPython without an error.
 
 `round` gives another result for some amounts: it scales by a power of ten, and CPython rounds the
-exact value (as formatting does, also in the sandbox). Functions of `re` skip an empty match after
-another match. A store under an equal key replaces the key (dict_keys.py). The corrected functions
-are defined before the author's code runs. Calls of `re` are redirected to functions with names of
-the same length, so that positions in messages stay.
+exact value (as formatting does, also in the sandbox). Functions of `re` skip
+matches (regular_expressions.py). A store under an equal key replaces the key (dict_keys.py). The
+corrected functions are defined before the author's code runs. Calls of members of modules are
+redirected to functions with names of the same length, so that positions in messages stay.
 """
 
 import ast
@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.nodes.code.dict_keys import Insertions, insertions
+from engine.nodes.code.regular_expressions import FUNCTIONS, NAMES
 from engine.nodes.code.source import parse_source
 
 _ROUND = """
@@ -30,33 +31,6 @@ def round(number, ndigits=None):
     rounded = float(whole - rest + (unit if is_up else 0))
     return -rounded if str(number)[0] == '-' else rounded
 """
-_RE = """
-import re as __treadle_re__
-def __treadle_check__(name, pattern, string, flags):
-    if __treadle_re__.search(pattern, '', flags) is None:
-        return
-    for found in __treadle_re__.finditer(pattern, string, flags):
-        if found.end() > found.start():
-            shown = pattern if type(pattern) is str else pattern.pattern
-            raise ValueError(
-                're.' + name + ' gives another result here than in Python for the pattern ' + repr(shown)
-                + ', because it also matches the empty text: let it match at least one character, such as `+` for `*`'
-            )
-def _refindall(pattern, string, flags=0):
-    __treadle_check__('findall', pattern, string, flags)
-    return __treadle_re__.findall(pattern, string, flags)
-def _refinditer(pattern, string, flags=0):
-    __treadle_check__('finditer', pattern, string, flags)
-    return __treadle_re__.finditer(pattern, string, flags)
-def _resplit(pattern, string, maxsplit=0, flags=0):
-    __treadle_check__('split', pattern, string, flags)
-    return __treadle_re__.split(pattern, string, maxsplit, flags)
-def _resub(pattern, repl, string, count=0, flags=0):
-    if repl != '':
-        __treadle_check__('sub', pattern, string, flags)
-    return __treadle_re__.sub(pattern, repl, string, count, flags)
-"""
-_REDIRECTED = frozenset(["findall", "finditer", "split", "sub"])
 _ROUND_CALL = re.compile(r"\bround\b")
 _STORES = re.compile(r"\]|\bdict\b|\{|Counter|\|")
 """What code contains that stores keys."""
@@ -87,9 +61,8 @@ def corrected(code: str) -> Correction:
     Code that cannot be parsed is unchanged.
     """
     prelude = _ROUND if _ROUND_CALL.search(code) else ""
-    redirected = _redirect(code) if "re." in code else code
-    if redirected != code:
-        prelude += _RE
+    redirected, functions = _redirect(code) if "re" in code else (code, "")
+    prelude += functions
     added, functions = insertions(parse_source(code)) if _STORES.search(code) else ({}, "")
     return Correction(_inserted(redirected, added), (prelude + functions) or None, added)
 
@@ -104,25 +77,32 @@ def _inserted(code: str, added: Insertions) -> str:
     return b"\n".join(lines).decode()
 
 
-def _redirect(code: str) -> str:
-    """Replace `re.sub` by `_resub` and so on, where `re` is the module."""
+def _redirect(code: str) -> tuple[str, str]:
+    """Replace `re.sub` by `_resub` and so on, where `re` is the module, also under another name.
+
+    Returns:
+        The code, and the source of what it uses now.
+    """
     module = parse_source(code)
-    if not _imports_re(module):
-        return code
-    lines = code.encode().split(b"\n")
-    for node in ast.walk(module):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "re":
-            name, line = f"re.{node.attr}".encode(), lines[node.lineno - 1]
-            start, end = node.col_offset, node.col_offset + len(name)
-            if node.attr in _REDIRECTED and line[start:end] == name:
-                lines[node.lineno - 1] = line[:start] + b"_re" + node.attr.encode() + line[end:]
-    return b"\n".join(lines).decode()
+    modules = _names_of_re(module)
+    lines, names = code.encode().split(b"\n"), set[str]()
+    for node in ast.walk(module) if modules else ():
+        if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules):
+            continue
+        alias, line, start = node.value.id, lines[node.lineno - 1], node.col_offset
+        written = f"{alias}.{node.attr}".encode()
+        end = start + len(written)
+        if node.attr in NAMES and line[start:end] == written:
+            lines[node.lineno - 1] = line[:start] + b"_" + written.replace(b".", b"") + line[end:]
+            names.add(f"_{alias}{node.attr} = _re{node.attr}\n")
+    return b"\n".join(lines).decode(), FUNCTIONS + "".join(sorted(names)) if names else ""
 
 
-def _imports_re(module: ast.Module) -> bool:
-    """Tell whether `import re` binds the name, and nothing else does."""
-    names = (alias for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names)
-    bindings = (node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
-    arguments = (node.arg for node in ast.walk(module) if isinstance(node, ast.arg))
-    is_bound = any(name == "re" for name in (*bindings, *arguments))
-    return not is_bound and any(alias.name == "re" and alias.asname is None for alias in names)
+def _names_of_re(module: ast.Module) -> frozenset[str]:
+    """Return the names that `import` binds to the module `re`, and that nothing else binds."""
+    nodes = list(ast.walk(module))
+    aliases = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    others = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    others |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    others |= {alias.asname or alias.name for alias in aliases if alias.name != "re"}
+    return frozenset(alias.asname or "re" for alias in aliases if alias.name == "re") - others
