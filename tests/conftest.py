@@ -9,6 +9,7 @@ from pathlib import Path
 # Imported before any test, because it binds sys.stderr, which pytest replaces during a test.
 import mcp.client.stdio  # noqa: F401
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from app.embedded.servers import servers
@@ -30,6 +31,14 @@ def data_folder() -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
         patch.setenv("TREADLE_DATA_DIR", folder)
         yield Path(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """Log tracebacks as the product does: structlog's default colours all local variables, which takes seconds."""
+    *before, _ = structlog.get_config()["processors"]
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before, renderer])
 
 
 @pytest.fixture

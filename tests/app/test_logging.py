@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
@@ -16,23 +16,28 @@ FORGED = "2026-01-01T00:00:00Z [info     ] admin.signed_in"
 HOSTILE = f"x\n{FORGED}\r{FORGED}\x1b[2J\x1b]0;title\x07\x9b31m\u2028{FORGED}\x85{FORGED}\x00\u202e\u2066"
 
 
+@pytest.fixture(autouse=True)
+def restored_log() -> Iterator[None]:
+    """Each test configures the log of this process."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_no_text_of_a_user_forges_an_entry(
     capsys: pytest.CaptureFixture[str], log_format: Literal["console", "json"]
 ) -> None:
+    configure_logging(Settings(log_format=log_format))
+    logger = structlog.get_logger()
+    logger.warning("node.failed", text=HOSTILE, inner={"text": HOSTILE}, items=[HOSTILE])
+    logging.getLogger("a.library").warning("it says %s", HOSTILE)
     try:
-        configure_logging(Settings(log_format=log_format))
-        logger = structlog.get_logger()
-        logger.warning("node.failed", text=HOSTILE, inner={"text": HOSTILE}, items=[HOSTILE])
-        logging.getLogger("a.library").warning("it says %s", HOSTILE)
-        try:
-            raise ValueError(HOSTILE)
-        except ValueError:
-            logger.exception("node.exception_raised")
-            logging.getLogger("a.library").exception("it raised")
-        lines = capsys.readouterr().err
-    finally:
-        structlog.reset_defaults()
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logger.exception("node.exception_raised")
+        logging.getLogger("a.library").exception("it raised")
+    lines = capsys.readouterr().err
     assert not set(lines) & set("\r\x1b\x07\x9b\u2028\x85\x00\u202e\u2066")
     entries = [line for line in lines.split("\n") if line and not line.startswith(" ")]
     assert len(entries) == 4, entries
@@ -64,11 +69,8 @@ def test_an_error_at_the_start_is_one_line_in_the_format_of_the_log(
 ) -> None:
     for name, value in {"TREADLE_LOG_FORMAT": "json", **settings}.items():
         monkeypatch.setenv(name, value)
-    try:
-        with pytest.raises(SystemExit) as ended:
-            command()
-    finally:
-        structlog.reset_defaults()
+    with pytest.raises(SystemExit) as ended:
+        command()
     lines = [str(ended.value.code)] if isinstance(ended.value.code, str) else capsys.readouterr().err.splitlines()
     [entry] = map(json.loads, lines)
     assert (entry["event"], entry["level"], text in entry["error"]) == ("start.failed", "critical", True), entry
