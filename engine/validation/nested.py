@@ -12,7 +12,7 @@ from engine.states import Severity
 from engine.types import JSON
 
 Types = Mapping[str, NodeType[Any]]
-_IGNORED_FIELDS = ("inputs", "concurrency")
+_IGNORED_FIELDS = ("concurrency",)
 """Fields of a spec that have no meaning in a nested one."""
 
 

@@ -38,6 +38,7 @@ from engine.validation.outputs import check_outputs
 from engine.validation.retry_codes import check_codes, own_codes
 from engine.validation.run_output import check_run_output
 from engine.validation.switches import check_switches
+from engine.values.json_schema import check_schema
 
 MAX_NODES = 1_000
 MAX_EDGES = 10_000
@@ -197,6 +198,8 @@ def _spec_problems(raw: dict[str, JSON], types: NodeTypes) -> Iterator[FieldProb
     problems += [*check_ignored_fields(raw), *check_types(parsed, types)]
     if not any(problem.code == "LIMIT" for problem in problems):
         problems += check_parts(parsed, types)
+    if parsed.spec.inputs is not None:
+        problems += check_schema(parsed.spec.inputs, "inputs")
     yield from problems
     if not any(problem.severity is Severity.ERROR for problem in problems):
         try:

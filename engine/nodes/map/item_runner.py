@@ -67,13 +67,14 @@ class SpecItems:
     An interrupted item starts again from its first node.
     """
 
-    def __init__(self, compiled: CompiledGraph, outer: RunNodeContext) -> None:
-        self._compiled, self._outer = compiled, outer
+    def __init__(self, compiled: CompiledGraph, outer: RunNodeContext, inputs: JSON) -> None:
+        """`inputs` is what the templates of the spec see as `input`."""
+        self._compiled, self._outer, self._inputs = compiled, outer, inputs
 
     async def __call__(self, index: int, item: JSON) -> ItemResult:
         head, journal = MemoryHeadStore(), _MemoryJournal(_ItemReporter(self._outer, index))
         executor = RunExecutor(
-            _item_info(self._outer, index, item),
+            replace(_item_info(self._outer, index, item), inputs=self._inputs),
             head.bind(self._compiled),
             journal=journal,
             head=head,

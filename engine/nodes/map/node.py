@@ -23,9 +23,12 @@ from engine.spec.parser import parse
 from engine.spec.raw import MAX_CODES
 from engine.types import JSON
 from engine.validation.nested import refused
+from engine.values.json_schema import complete_inputs
 from engine.values.kinds import quoted_json
 
 MAX_ITEMS = 100_000
+MAX_MESSAGES = 3
+"""Problems of the input that an error lists."""
 
 
 def _check_list(value: JSON) -> JSON:
@@ -132,7 +135,7 @@ class MapConfig(NodeConfig):
     spec: dict[str, JSON] | None = Field(
         None,
         title="Spec",
-        description="A small workflow that each item is executed with: nodes, edges and outputs.",
+        description="A small workflow that each item is executed with: nodes, edges, outputs, and inputs with defaults.",
         examples=[{"nodes": [{"id": "a", "type": "transform", "config": {"output": "{{ item }}"}}], "edges": []}],
         json_schema_extra={"format": "spec"},
     )
@@ -218,11 +221,23 @@ def _item_runner(config: MapConfig, context: RunNodeContext) -> RunItem:
         if problems := refused(spec, types):
             raise SpecError(problems)
         if node is None:
-            return SpecItems(compile_spec(spec, types), context)
+            return SpecItems(compile_spec(spec, types), context, _item_inputs(spec, context))
         [bound] = bind_nodes(spec, types).values()
         return NodeItems(bound, context)
     except (SpecError, PlanError) as error:
         raise NodeFailure("CONFIG", f"the node or spec for the items cannot be run: {error}") from error
+
+
+def _item_inputs(spec: Spec, context: RunNodeContext) -> JSON:
+    """Return the input of the run with the defaults of the spec of the items.
+
+    Raises NodeFailure(CONFIG) if it does not match the schema of that spec.
+    """
+    inputs, problems = complete_inputs(context.inputs, spec.inputs)
+    if problems:
+        messages = "; ".join(f"{one.field}: {one.message}" for one in problems[:MAX_MESSAGES])
+        raise NodeFailure("CONFIG", f"the input of the run does not match `inputs` of the spec: {messages}")
+    return inputs
 
 
 def _check_items(items: JSON) -> list[JSON]:

@@ -107,6 +107,7 @@ INVALID: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     ),
     "a spec that is none": ({"spec": {"nodes": "x"}}, [(".spec.nodes", "SHAPE")]),
     "a spec without nodes": (nodes(), [(".spec.nodes", "EMPTY")]),
+    "inputs that are no schema": ({"spec": {**HALF, "inputs": {"type": "x"}}}, [(".spec.inputs.type", "SCHEMA")]),
 }
 
 
@@ -144,9 +145,11 @@ def test_an_error_in_a_nested_template_has_line_and_column() -> None:
     assert (problem.line, problem.column) == (2, 6)
 
 
-def test_inputs_of_a_nested_spec_are_ignored_with_a_warning() -> None:
-    report = validate(spec_of({"spec": {**HALF, "inputs": {"type": "object"}}}), TYPES)
-    assert [(one.field, one.severity) for one in report.warnings] == [("nodes[1].config.spec.inputs", Severity.WARNING)]
+def test_the_concurrency_of_a_nested_spec_is_ignored_with_a_warning() -> None:
+    report = validate(spec_of({"spec": {**HALF, "inputs": {"type": "object"}, "concurrency": {"limit": 1}}}), TYPES)
+    assert [(one.field, one.severity) for one in report.warnings] == [
+        ("nodes[1].config.spec.concurrency", Severity.WARNING)
+    ]
 
 
 def test_a_nested_spec_has_the_same_size_limit_as_any_spec() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import NodeFailure
 from engine.events import LogRecorded, Usage
 from engine.nodes.map.pool import digest_of
 from engine.sdk.node import Output
@@ -79,6 +80,18 @@ async def test_items_use_the_names_of_the_map_and_nested_nodes_hide_outer_ones()
         "edges": [{"source": "double", "target": "x"}],
     }
     assert (await run_map(harness, MapProbe(), items=["a"], spec=spec))["items"] == [{"x": "a 0 in 7 outer"}]
+
+
+async def test_the_inputs_of_a_nested_spec_complete_and_check_the_input_of_the_run() -> None:
+    schema = {"properties": {"factor": {"type": "integer", "default": 3}}}
+    product = {"id": "a", "type": "transform", "config": {"output": "{{ item * input.factor }}"}}
+    spec = {"inputs": schema, "nodes": [product], "edges": [], "outputs": {"n": "{{ a.output }}"}}
+    for given, expected in (({}, [{"n": 3}, {"n": 6}]), ({"factor": 5}, [{"n": 5}, {"n": 10}])):
+        output = await run_map(NodeHarness({"input": given}), MapProbe(), items=[1, 2], spec=spec)
+        assert output["items"] == expected
+    with pytest.raises(NodeFailure, match=r"does not match `inputs` of the spec: inputs\.factor: ") as failed:
+        await run_map(NodeHarness({"input": {"factor": "x"}}), MapProbe(), items=[1], spec=spec)
+    assert failed.value.code == "CONFIG"
 
 
 async def test_the_number_of_concurrent_items_is_limited() -> None:
