@@ -47,9 +47,9 @@ async def held(context: Context, project: str) -> AsyncIterator[HeldRun]:
         yield await worker.claim((await accept_run(context.database, context.caller, project)).run)
 
 
-async def messages(context: Context, held: HeldRun, **variables: Any) -> list[dict[str, Any]]:
+async def messages(context: Context, held: HeldRun, query: str = RUN_UPDATES, **variables: Any) -> list[dict[str, Any]]:
     stream: Any = await schema.subscribe(
-        RUN_UPDATES, variable_values={"runId": held.run_id, **variables}, context_value=context
+        query, variable_values={"runId": held.run_id, **variables}, context_value=context
     )
     received = []
     async with asyncio.timeout(20):
@@ -119,35 +119,113 @@ async def test_a_client_that_reconnects_after_any_number_misses_nothing(context:
         assert received == [message for message in rest if message["seq"] > after]
 
 
-@pytest.mark.parametrize("type", [one for one in EventType if one != EventType.OUTPUT_DELTA])
-async def test_the_messages_are_selectable_by_type(context: Context, held: HeldRun, type: EventType) -> None:
-    await finished(held)
-    names = {
-        EventType.RUN_STATUS: "RunStatusChanged",
-        EventType.NODE_STATE: "NodeStateChanged",
-        EventType.CHECKPOINT: "CheckpointSaved",
-        EventType.LOG: "LogRecorded",
-        EventType.EDGE_STATE: "EdgeStateChanged",
-        EventType.PROGRESS: "RunProgressed",
-    }
-    snapshot, *rest = await messages(context, held, after=0, types=[type.value])
-    assert snapshot["__typename"] == "RunSnapshot"
-    expected = [pair for pair in HISTORY if pair[1] == names[type]]
-    assert [name(message) for message in rest] == expected != []
+ALL_FIELDS = """subscription ($runId: ID!, $after: Int, $types: [RunEventType!]) {
+  runUpdates(runId: $runId, after: $after, types: $types) {
+    __typename
+    ... on RunEvent { seq runId nodeId }
+    ... on NodeStateChanged {
+      nodeState { nodeId status visits attempt progress port output message edgeStates { edgeId status visits } } }
+    ... on EdgeStateChanged { edgeState { edgeId status visits } }
+    ... on NodeOutputDelta { visit attempt offset text }
+    ... on LogRecorded { level message fields }
+    ... on RunStatusChanged { status previous message }
+    ... on RunProgressed { progress }
+    ... on CheckpointSaved { checkpointId step checkpoint { id step nextNodes } }
+  }
+}"""
+IDLE_STATE = {"visits": 1, "attempt": 1, "progress": 0.0, "port": None, "output": None, "message": None}
+TAKEN = {"edgeId": "e", "status": "TAKEN", "visits": 1}
 
 
-async def test_streamed_text_can_be_the_only_content(context: Context, held: HeldRun) -> None:
-    following = asyncio.create_task(messages(context, held, types=[EventType.OUTPUT_DELTA.value]))
-    await wait_until(lambda: context.feed.streams.topics)
-    await held.node("a", S.RUNNING, visits=1)
+def state(seq: int, node_id: str, status: str, **values: Any) -> dict[str, Any]:
+    edge = TAKEN if status == "COMPLETED" else {"edgeId": "e", "status": "PENDING", "visits": 0}
+    edges = [edge] if node_id == "a" else []
+    values = IDLE_STATE | {"nodeId": node_id, "status": status, "edgeStates": edges} | values
+    return {"seq": seq, "nodeId": node_id, "nodeState": values}
+
+
+CONTENT: dict[EventType, list[dict[str, Any]]] = {
+    EventType.RUN_STATUS: [
+        {"seq": 1, "nodeId": None, "status": "QUEUED", "previous": None, "message": "Accepted"},
+        {"seq": 2, "nodeId": None, "status": "RUNNING", "previous": "QUEUED", "message": "Started"},
+        {"seq": 10, "nodeId": None, "status": "COMPLETED", "previous": "RUNNING", "message": "Ended"},
+    ],
+    EventType.NODE_STATE: [
+        state(3, "a", "RUNNING"),
+        state(4, "a", "COMPLETED", progress=1.0, output=1, port="out"),
+        state(5, "b", "RUNNING"),
+        state(7, "b", "RUNNING", progress=0.5, message="half"),
+        state(8, "b", "COMPLETED", progress=1.0, output=[2]),
+    ],
+    EventType.EDGE_STATE: [{"seq": 4, "nodeId": "a", "edgeState": TAKEN}],
+    EventType.LOG: [{"seq": 6, "nodeId": "b", "level": "WARNING", "message": "careful", "fields": {"n": 1}}],
+    EventType.CHECKPOINT: [
+        {
+            "seq": 9,
+            "nodeId": None,
+            "checkpointId": "ckp_1",
+            "step": 1,
+            "checkpoint": {"id": "ckp_1", "step": 1, "nextNodes": ["b"]},
+        }
+    ],
+    EventType.PROGRESS: [
+        {"seq": 4, "nodeId": None, "progress": 0.5},
+        {"seq": 7, "nodeId": None, "progress": 0.75},
+        {"seq": 8, "nodeId": None, "progress": 1.0},
+    ],
+    EventType.OUTPUT_DELTA: [
+        {"seq": 3, "nodeId": "a", "visit": 1, "attempt": 1, "offset": 0, "text": "Once upon"},
+        {"seq": 7, "nodeId": "b", "visit": 1, "attempt": 1, "offset": 0, "text": " a time"},
+    ],
+}
+"""What each type sends for the run of `worked`, in full."""
+MESSAGE_NAMES = {
+    EventType.RUN_STATUS: "RunStatusChanged",
+    EventType.NODE_STATE: "NodeStateChanged",
+    EventType.CHECKPOINT: "CheckpointSaved",
+    EventType.LOG: "LogRecorded",
+    EventType.EDGE_STATE: "EdgeStateChanged",
+    EventType.PROGRESS: "RunProgressed",
+    EventType.OUTPUT_DELTA: "NodeOutputDelta",
+}
+
+
+async def worked(held: HeldRun) -> None:
+    await held.node("a", S.RUNNING, visits=1, attempt=1)
     held.stream(OutputDelta("a", 1, 1, 0, "Once upon"))
-    held.stream(OutputDelta("a", 1, 1, 9, " a time"))
-    await held.node("a", S.COMPLETED, visits=1, progress=1.0, output=1, has_output=True)
+    await held.node("a", S.COMPLETED, visits=1, attempt=1, progress=1.0, output=1, has_output=True, port="out")
+    await held.node("b", S.RUNNING, visits=1, attempt=1)
+    await held.record(LogRecorded(LogLevel.WARNING, "careful", "b", {"n": 1}))
+    await held.node("b", S.RUNNING, visits=1, attempt=1, progress=0.5, message="half")
+    held.stream(OutputDelta("b", 1, 1, 0, " a time"))
+    await held.node("b", S.COMPLETED, visits=1, attempt=1, progress=1.0, output=[2], has_output=True)
+    await held.checkpoint("ckp_1", step=1, next_nodes=["b"])
     await held.finish()
-    snapshot, *rest = await following
-    assert snapshot["__typename"] == "RunSnapshot"
-    assert {message["__typename"] for message in rest} == {"NodeOutputDelta"}
-    assert "".join(message["text"] for message in rest) == "Once upon a time"
+
+
+async def test_each_type_can_be_selected_alone_with_its_whole_content(context: Context, held: HeldRun) -> None:
+    assert set(CONTENT) == set(MESSAGE_NAMES) == set(EventType)
+    expected = {
+        type: [{"__typename": MESSAGE_NAMES[type], "runId": held.run_id, **message} for message in messages]
+        for type, messages in CONTENT.items()
+    }
+
+    async def selected(*types: EventType) -> list[dict[str, Any]]:
+        wanted = [type.value for type in types]
+        snapshot, *rest = await messages(context, held, ALL_FIELDS, after=0, types=wanted)
+        assert snapshot["__typename"] == "RunSnapshot"
+        return rest
+
+    text = asyncio.create_task(selected(EventType.OUTPUT_DELTA))
+    await wait_until(lambda: context.feed.streams.topics)  # Text is sent to those who follow already.
+    others = set(EventType) - {EventType.OUTPUT_DELTA}
+    following = {type: asyncio.create_task(selected(type)) for type in others} | {EventType.OUTPUT_DELTA: text}
+    await worked(held)
+    assert {type: await task for type, task in following.items()} == expected
+    # What is not live only is in the history as well; two types are sent together, in order.
+    assert {type: await selected(type) for type in EventType} == {**expected, EventType.OUTPUT_DELTA: []}
+    both = [*expected[EventType.LOG], *expected[EventType.RUN_STATUS]]
+    assert await selected(EventType.LOG, EventType.RUN_STATUS) == sorted(both, key=lambda message: message["seq"])
 
 
 async def test_the_snapshot_of_an_ended_run_is_its_end(context: Context, held: HeldRun) -> None:
