@@ -4,6 +4,7 @@ The event of a firing, its run and the next planned time are written by one tran
 leaves all of them or none.
 
 Modules:
+    candidate: A due trigger with what is to be done.
     due: Claims triggers that are due and fires them.
     events: The record of firings, with at most one FIRED event for each deduplication key.
     firing: Turns an event into a run of the published version.

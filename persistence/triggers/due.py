@@ -6,6 +6,7 @@ triggers. So a crash at any line leaves a trigger either due or fired and advanc
 one fires. A trigger that another transaction holds is left for the next batch.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,11 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation.turns import Owner
-from engine.sdk.trigger import PollFailed, PollResult, TriggerKind
-from engine.states import TERMINAL, OnLimit, TriggerEventStatus, sql_list
+from engine.sdk.trigger import PollFailed, TriggerKind
+from engine.states import TERMINAL, TriggerEventStatus, sql_list
 from engine.triggers.planning import DuePlan, backoff, plan_due
 from engine.triggers.registry import config_of
-from engine.types import JSON
 from engine.values.timestamps import format_timestamp
 from persistence.db.database import Database
 from persistence.db.transient import is_transient
@@ -29,6 +29,7 @@ from persistence.problems import Busy
 from persistence.runs import admission
 from persistence.runs.queue_limit import QueueLimit
 from persistence.triggers import events, pending
+from persistence.triggers.candidate import Advance, Candidate, unchanged, without_waiting
 from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
 from persistence.triggers.polling import FAULT, SourcePolls
@@ -43,46 +44,7 @@ Kinds = Mapping[str, TriggerKind[Any]]
 STATUS = TriggerEventStatus
 
 
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """The new columns of a trigger after a firing. None for `error` means that nothing failed."""
-
-    planned_at: datetime | None
-    fire_at: datetime | None
-    fired_at: datetime | None = None
-    error: str | None = None
-    is_failure: bool = False
-    is_over: bool = False
-    """Whether the trigger is disabled: it failed too often."""
-    keeps_plan: bool = False
-    """Whether its next planned time stays."""
-    state: JSON = None
-    """The new position in the source of a trigger that is polled; None keeps it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A due trigger as it was read, with what is to be done."""
-
-    trigger: Trigger
-    version_id: str | None
-    firings: tuple[Firing, ...]
-    advance: Advance
-    overlap: str = "allow"
-    pending_key: str | None = None
-    """The key of the pending firing that it is; None for a planned time."""
-    poll: PollResult | None = None
-    """What its source has returned, if it was polled."""
-    regular: datetime | None = None
-    """When its source is asked again if items have to wait: not at once, because the queue is full."""
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether it needs a transaction of its own: it may cancel runs, or wait for other admissions."""
-        return any(one.new is not None and one.new.on_limit is not OnLimit.QUEUE for one in self.firings)
-
-
-Prepare = Callable[[Any, Mapping[str, PublishedVersion]], Awaitable[_Candidate]]
+Prepare = Callable[[Any, Mapping[str, PublishedVersion]], Awaitable[Candidate]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +72,7 @@ class DueTriggers:
         self._polls = SourcePolls(database, resources)
         self._database, self._kinds, self._max_failures = database, kinds, max_failures
         self._queue_limit, self._versions = queue_limit, PublishedVersions()
-        self._preparations = Preparations[_Candidate]()
+        self._preparations = Preparations[Candidate]()
 
     def when_ready(self, callback: Callable[[], None]) -> None:
         """Call a function whenever `fire_ready` has something to fire."""
@@ -152,7 +114,7 @@ class DueTriggers:
             fired += await self._fire([one])
         return FiredBatch(len(rows), fired)
 
-    async def _guarded(self, make: Prepare, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+    async def _guarded(self, make: Prepare, row: Any, versions: Mapping[str, PublishedVersion]) -> Candidate:
         """Prepare one firing. A fault, such as one in the kind of a package, is a failure of this trigger alone."""
         try:
             return await make(row, versions)
@@ -161,10 +123,10 @@ class DueTriggers:
             log.exception("triggers.fault", trigger_id=trigger.id, kind=trigger.kind)
             failed = self._failed(trigger, trigger.planned_at, row["now"], FAULT)
             if make != self._prepare_pending:
-                return _Candidate(trigger, row["version_id"], (), failed)
+                return Candidate(trigger, row["version_id"], (), failed)
             key = row["dedupe_key"]
             firing = Firing(trigger, key, row["payload"], STATUS.FAILED, error=FAULT)
-            return _Candidate(trigger, row["version_id"], (firing,), replace(failed, keeps_plan=True), "allow", key)
+            return Candidate(trigger, row["version_id"], (firing,), replace(failed, keeps_plan=True), "allow", key)
 
     async def next_due_s(self, now: datetime | None = None) -> float | None:
         """Return the seconds until the next trigger is due, 0 if one is; None if there is none."""
@@ -176,7 +138,7 @@ class DueTriggers:
         """Return whether the end of a run may fire a trigger."""
         return bool(await self._database.pool.fetchval(_FOLLOWS_RUNS))
 
-    async def _prepare(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+    async def _prepare(self, row: Any, versions: Mapping[str, PublishedVersion]) -> Candidate:
         trigger, now = trigger_of(row), row["now"]
         try:
             kind, config = config_of(self._kinds, trigger.kind, trigger.config)
@@ -184,35 +146,51 @@ class DueTriggers:
                 return await self._poll(row, trigger, kind, config, versions.get(row["version_id"]))
             plan = plan_due(kind, config, trigger.id, trigger.planned_at or now, now)
         except ValueError as error:
-            return _Candidate(
-                trigger, row["version_id"], (), self._failed(trigger, trigger.planned_at, now, str(error))
-            )
+            return Candidate(trigger, row["version_id"], (), self._failed(trigger, trigger.planned_at, now, str(error)))
         firings: list[Firing] = []
         if plan.skipped is not None:
             payload = kind.event(config, plan.skipped)
             key = format_timestamp(plan.skipped)
             firings.append(Firing(trigger, key, payload, STATUS.SKIPPED, error=plan.reason))
         if plan.due is None:
-            return _Candidate(trigger, row["version_id"], tuple(firings), Advance(plan.planned_at, plan.fire_at))
+            return Candidate(trigger, row["version_id"], tuple(firings), Advance(plan.planned_at, plan.fire_at))
         key, payload, overlap = format_timestamp(plan.due), kind.event(config, plan.due), kind.overlap(config)
         firing = await prepare(trigger, key, payload, versions.get(row["version_id"]), is_serial=overlap == "queue")
-        return _Candidate(
+        return Candidate(
             trigger, row["version_id"], (*firings, firing), self._advance(trigger, firing, plan, now), overlap
         )
 
     async def _poll(
         self, row: Any, trigger: Trigger, kind: TriggerKind[Any], config: Any, version: PublishedVersion | None
-    ) -> _Candidate:
-        """Ask the source of a trigger, and prepare a firing for each item that is new."""
+    ) -> Candidate:
+        """Claim a trigger, ask its source, and prepare a firing for each item that is new."""
         now, version_id = row["now"], row["version_id"]
-        claimed = await self._polls.claim(trigger, now)
-        if claimed is None:  # Nothing of this candidate is written.
-            return _Candidate(trigger, version_id, (), Advance(None, None, keeps_plan=True))
-        trigger = claimed
+        claim = await self._polls.claim(trigger, now)
+        if claim is None:
+            return unchanged(trigger, version_id)
         try:
-            result = await self._polls.ask(trigger, kind, config, version, now)
+            async with claim:
+                candidate = await self._poll_claimed(trigger, version_id, kind, config, version, now)
+            return replace(candidate, trigger=claim.trigger)
         except PollFailed as error:
-            return self._failed_poll(trigger, version_id, now, str(error))
+            return self._failed_poll(claim.trigger, version_id, now, str(error))
+        except (Exception, asyncio.CancelledError):
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise  # The worker ends.
+            # Not in `_guarded`, which has the trigger as it was before the claim.
+            log.exception("triggers.fault", trigger_id=trigger.id, kind=trigger.kind)
+            return self._failed_poll(claim.trigger, version_id, now, FAULT)
+
+    async def _poll_claimed(
+        self,
+        trigger: Trigger,
+        version_id: str | None,
+        kind: TriggerKind[Any],
+        config: Any,
+        version: PublishedVersion | None,
+        now: datetime,
+    ) -> Candidate:
+        result = await self._polls.ask(trigger, kind, config, version, now)
         firings = [await prepare(trigger, one.key, one.event, version) for one in result.items]
         failed = [one.error for one in firings if one.status is STATUS.FAILED]
         regular = kind.next_time(config, now)
@@ -220,15 +198,15 @@ class DueTriggers:
         advance = Advance(following, following, now if firings else None, state=result.state)
         if failed:
             advance = replace(advance, error=f"{len(failed)} of {len(firings)} items started no run: {failed[0]}")
-        return _Candidate(trigger, version_id, tuple(firings), advance, poll=result, regular=regular)
+        return Candidate(trigger, version_id, tuple(firings), advance, poll=result, regular=regular)
 
-    def _failed_poll(self, trigger: Trigger, version_id: str | None, now: datetime, error: str) -> _Candidate:
+    def _failed_poll(self, trigger: Trigger, version_id: str | None, now: datetime, error: str) -> Candidate:
         key = f"poll:{format_timestamp(now)}"
         firing = Firing(trigger, key, {"polledAt": format_timestamp(now)}, STATUS.FAILED, error=error)
         failed = self._failed(trigger, trigger.planned_at, now, error)
-        return _Candidate(trigger, version_id, (firing,), replace(failed, planned_at=failed.fire_at))
+        return Candidate(trigger, version_id, (firing,), replace(failed, planned_at=failed.fire_at))
 
-    async def _prepare_pending(self, row: Any, versions: Mapping[str, PublishedVersion]) -> _Candidate:
+    async def _prepare_pending(self, row: Any, versions: Mapping[str, PublishedVersion]) -> Candidate:
         trigger, key, now = trigger_of(row), row["dedupe_key"], row["now"]
         kept = Advance(trigger.planned_at, trigger.next_fire_at, now, keeps_plan=True)
         overlap = "allow"
@@ -245,7 +223,7 @@ class DueTriggers:
             kept = replace(kept, fired_at=None, error=trigger.last_error, is_over=True)
         elif firing.status is STATUS.FAILED:
             kept = replace(self._failed(trigger, trigger.planned_at, now, firing.error or ""), keeps_plan=True)
-        return _Candidate(trigger, row["version_id"], (firing,), kept, overlap, key)
+        return Candidate(trigger, row["version_id"], (firing,), kept, overlap, key)
 
     def _advance(self, trigger: Trigger, firing: Firing, plan: DuePlan, now: datetime) -> Advance:
         if firing.status is not STATUS.FAILED:
@@ -260,7 +238,7 @@ class DueTriggers:
         is_over = failures >= self._max_failures
         return Advance(planned_at, now + backoff(failures), None, error=error, is_failure=True, is_over=is_over)
 
-    async def _fire(self, candidates: Sequence[_Candidate]) -> list[RecordedFiring]:
+    async def _fire(self, candidates: Sequence[Candidate]) -> list[RecordedFiring]:
         """Fire candidates in one transaction; one by one if the transaction fails for its content."""
         if not candidates:
             return []
@@ -282,8 +260,8 @@ class DueTriggers:
         return [fired for one in candidates for fired in await self._fire([one])]
 
     async def _fire_in(
-        self, connection: AsyncConnection, candidates: Sequence[_Candidate]
-    ) -> tuple[list[RecordedFiring], list[_Candidate]]:
+        self, connection: AsyncConnection, candidates: Sequence[Candidate]
+    ) -> tuple[list[RecordedFiring], list[Candidate]]:
         """Return what was recorded, and the candidates that were claimed."""
         locked = await _lock(connection, candidates)
         claimed = [one for one in candidates if (one.trigger.id, one.pending_key) in locked]
@@ -293,7 +271,7 @@ class DueTriggers:
         for place, one in enumerate(claimed):
             firings = [await self._admit(connection, firing, active.get(one.trigger.id)) for firing in one.firings]
             if one.poll is not None:
-                firings, claimed[place] = _without_waiting(one, firings)
+                firings, claimed[place] = without_waiting(one, firings)
             admitted += firings
         recorded = await events.record(connection, admitted)
         await _advance(connection, claimed)
@@ -313,7 +291,7 @@ class DueTriggers:
             return unfired(firing, STATUS.SKIPPED, error.detail)
         return replace(firing, admitted=tuple(cancelled))
 
-    async def _give_up(self, candidate: _Candidate) -> list[RecordedFiring]:
+    async def _give_up(self, candidate: Candidate) -> list[RecordedFiring]:
         """Record an unexpected error as a failure of the trigger, which then backs off."""
         trigger = candidate.trigger
         async with self._database.begin() as connection:
@@ -325,19 +303,7 @@ class DueTriggers:
         return []
 
 
-def _without_waiting(candidate: _Candidate, firings: list[Firing]) -> tuple[list[Firing], _Candidate]:
-    """Leave out the items for which no run may be accepted now. The position in the source then stays,
-    so that the next poll finds them again. Those that have fired are then duplicates."""
-    waiting = [one for one in firings if one.status is STATUS.SKIPPED]
-    if not waiting:
-        return firings, candidate
-    error = f"{len(waiting)} of {len(firings)} items wait for the next poll: {waiting[0].error}"
-    later = candidate.regular
-    advance = replace(candidate.advance, planned_at=later, fire_at=later, state=None, error=error)
-    return [one for one in firings if one.status is not STATUS.SKIPPED], replace(candidate, advance=advance)
-
-
-async def _lock(connection: AsyncConnection, candidates: Sequence[_Candidate]) -> set[tuple[str, str | None]]:
+async def _lock(connection: AsyncConnection, candidates: Sequence[Candidate]) -> set[tuple[str, str | None]]:
     """Lock the candidates that are as they were read, and delete those that are pending firings.
 
     Returns their trigger ids and pending keys.
@@ -357,7 +323,7 @@ async def _with_active_run(connection: AsyncConnection, trigger_ids: Sequence[st
     return {row.trigger_id: row.id for row in result}
 
 
-async def _advance(connection: AsyncConnection, candidates: Sequence[_Candidate]) -> None:
+async def _advance(connection: AsyncConnection, candidates: Sequence[Candidate]) -> None:
     if not candidates:
         return
     rows = [

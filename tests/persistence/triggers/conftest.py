@@ -10,7 +10,6 @@ from engine.nodes.http.addresses import Allowed
 from engine.nodes.http.client import GuardedHttp
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.secrets import store
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from tests.peers.http import Peer
@@ -21,10 +20,10 @@ from tests.persistence.triggers.polled_source import PolledSource
 @pytest.fixture
 async def source(database: Database, caller: Caller, project: str, peer: Peer, tmp_path: Path) -> PolledSource:
     secrets = await open_secrets(database, KeySource.of(Settings(data_dir=tmp_path)))
-    async with database.begin() as connection:
-        await store.put(connection, caller, secrets.keys.keyring(), project, "token", "the token of the source")
     http = GuardedHttp(Allowed.parse("127.0.0.1"))
-    return PolledSource(database, caller, project, peer, {"http": http, "secrets": secrets})
+    source = PolledSource(database, caller, project, peer, {"http": http, "secrets": secrets})
+    await source.put_secret("token", "the token of the source")
+    return source
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
+from engine.sdk.trigger import TriggerKind
 from engine.triggers.registry import installed_trigger_kinds
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.runs.queue_limit import QueueLimit
+from persistence.secrets import store
 from persistence.triggers import trigger as triggers
 from persistence.triggers.due import DueTriggers
 from persistence.triggers.trigger import NewTrigger
@@ -33,8 +35,9 @@ class PolledSource:
         async with self.database.begin() as connection:
             self.id = (await triggers.create(connection, self.caller, self.project, new)).id
 
-    def worker(self, queue_limit: int = 1000, max_failures: int = 3) -> DueTriggers:
-        limit, kinds = QueueLimit(queue_limit), installed_trigger_kinds()
+    def worker(self, queue_limit: int = 1000, max_failures: int = 3, *more: TriggerKind[Any]) -> DueTriggers:
+        """Return a worker that has the installed kinds and `more`."""
+        limit, kinds = QueueLimit(queue_limit), {**installed_trigger_kinds(), **{one.name: one for one in more}}
         return DueTriggers(self.database, kinds, max_failures=max_failures, queue_limit=limit, resources=self.resources)
 
     async def poll(
@@ -52,6 +55,11 @@ class PolledSource:
             ready.clear()
             fired += (await due.fire_ready(self.now)).fired
         return [f"{one.event.status} {one.event.dedupe_key}" for one in fired]
+
+    async def put_secret(self, name: str, value: str) -> None:
+        async with self.database.begin() as connection:
+            keyring = self.resources["secrets"].keys.keyring()
+            await store.put(connection, self.caller, keyring, self.project, name, value)
 
     async def row(self) -> Any:
         return (await rows(self.database, "SELECT * FROM triggers WHERE id = $1", self.id))[0]

@@ -71,6 +71,27 @@ async def test_what_a_lost_worker_has_read_is_read_again(source: PolledSource, r
     assert await source.poll(due) == [] and await pending(redis) == 0
 
 
+async def test_a_refused_acknowledgement_is_a_failure_and_is_repeated_first(
+    source: PolledSource, redis: Redis, stream_url: str
+) -> None:
+    await redis.execute_command("ACL", "SETUSER", "reader", "reset", "on", ">pw", "~*", "+@all", "-xack")
+    await source.put_secret("address", stream_url.replace("redis://", "redis://reader:pw@"))
+    await source.create("redis_stream", secret="address", **CONFIG)
+    await add(redis, 1, 2, 3, 4)
+    first, second = source.worker(), source.worker()
+    assert await source.poll(first) == fired(1, 2, 3)
+    assert await source.poll(second) == [f"DUPLICATE entry:{id}-1" for id in (1, 2, 3)]
+    for failures, due in enumerate((second, first), 1):
+        [failed] = await source.poll(due)
+        row = await source.row()
+        assert failed.startswith("FAILED poll:") and row["failures"] == failures
+        assert row["last_error"].startswith("the source accepts no acknowledgement of its last items: the user of")
+    await redis.execute_command("ACL", "SETUSER", "reader", "+xack")
+    assert [await source.poll(first) for _ in range(2)] == [fired(4), []]
+    assert (await pending(redis), (await source.row())["last_error"]) == (0, None)
+    await redis.execute_command("ACL", "DELUSER", "reader")
+
+
 async def test_a_group_that_is_lost_continues_behind_the_last_accepted_entry(
     source: PolledSource, redis: Redis, stream_url: str
 ) -> None:
