@@ -1,6 +1,7 @@
 """Random structured programs, run by the real executor, give what a plain interpreter says."""
 
 import asyncio
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -10,6 +11,7 @@ from engine.states import NodeStatus, RunStatus
 from tests.engine.graph.program_generator import draw_program
 from tests.engine.graph.program_graph import graph_of
 from tests.engine.graph.program_interpreter import Interpreter
+from tests.engine.graph.programs import Guard, Jump, Loop, Parallel, all_statements, jumps_in
 from tests.engine.memory_ports import RecordedJournal, play
 from tests.engine.memory_runs import run
 from tests.engine.nodes.map.map_nodes import MemoryItems
@@ -18,6 +20,38 @@ BLOCKS, PROGRAMS = 8, 225
 SIZE = 18
 TASKS, MAPS = range(1800, 1900), range(1900, 2000)
 """The seeds of programs whose nodes run as tasks, and of programs inside a map."""
+
+
+def kinds_in(program: list[Any]) -> Iterator[str]:
+    """Yield the kinds of loops and exits of a program."""
+    for one in all_statements(program):
+        inside = all_statements([one])[1:]
+        match one:
+            case Jump():
+                yield f"{'break' if one.is_break else 'continue'} of {one.level + 1} levels"
+                yield "steps on the way out" if one.before else "a direct exit"
+            case Loop():
+                yield "a self-loop" if one.test is one.head else "a loop"
+                yield from ("a nested loop" for inner in inside if isinstance(inner, Loop))
+                yield from ("a parallel block in a loop" for inner in inside if isinstance(inner, Parallel))
+                yield from ("an error branch in a loop" for inner in inside if isinstance(inner, Guard))
+                yield from (
+                    "an edge that leaves several loops" for jump, depth in jumps_in(one.body) if jump.leaves > depth
+                )
+            case Parallel():
+                yield from ("a loop in a parallel block" for inner in inside if isinstance(inner, Loop))
+
+
+KINDS = {
+    *(f"{jump} of {levels} levels" for jump in ("break", "continue") for levels in (1, 2)),
+    *("steps on the way out", "a direct exit", "a self-loop", "a loop", "a nested loop", "a parallel block in a loop"),
+    *("an error branch in a loop", "an edge that leaves several loops", "a loop in a parallel block"),
+}
+
+
+@pytest.mark.parametrize("seeds", [range(100), TASKS, MAPS], ids=["inline", "tasks", "maps"])
+def test_the_programs_have_loops_and_exits_of_every_kind(seeds: range) -> None:
+    assert {kind for seed in seeds for kind in kinds_in(draw_program(seed, SIZE)[0])} >= KINDS
 
 
 def outputs_of(journal: RecordedJournal) -> dict[str, list[Any]]:
