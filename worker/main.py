@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.settings import Settings
+from engine.isolation.computation import switch_often
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from engine.release import VERSION
@@ -359,4 +360,5 @@ def run(settings: Settings) -> None:
     """Run the `treadle worker` process. Raises UnavailableAtStart."""
     freeze_modules()
     collect_seldom()
+    switch_often()
     uvloop.run(serve(settings))

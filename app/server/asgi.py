@@ -20,7 +20,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from app.server.body_limit import BodyLimit
-from app.server.connection_limits import ConnectionLimit, ConnectionLimits
+from app.server.connection_limits import ConnectionLimit, ConnectionLimits, RequestTurns
 from app.server.cross_site import AllowedOrigins, Cors
 from app.server.documents import TrustedDocuments
 from app.server.endpoint import Endpoint
@@ -38,6 +38,7 @@ from app.server.telemetry.metrics import MetricsEndpoint
 from app.server.telemetry.probes import Probes
 from app.server.telemetry.request_ids import RequestIds
 from app.settings import Settings
+from engine.isolation.computation import switch_often
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from engine.release import VERSION
@@ -99,6 +100,7 @@ class ServerApp:
     @asynccontextmanager
     async def open(self, _: Starlette) -> AsyncIterator[None]:
         """Open all resources, waiting for stores that are starting; close them in reverse order."""
+        switch_often()
         async with AsyncExitStack() as stack:
             self.database = await connect_at_start(self._open_database)
             stack.push_async_callback(self.database.close)
@@ -238,6 +240,7 @@ def create_app(settings: Settings) -> Starlette:
         ],
         middleware=[
             Middleware(OneLineStartupErrors),
+            Middleware(RequestTurns),
             Middleware(RequestIds),
             Middleware(AllowedHosts, hosts=_allowed_hosts(settings)),
             Middleware(ConnectionLimit, limits=server.limits),

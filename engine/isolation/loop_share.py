@@ -13,7 +13,7 @@ from time import thread_time
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
-from engine.isolation.turns import FairQueue, current_owner
+from engine.isolation.turns import FairQueue, Owner, current_owner
 
 ItemT = TypeVar("ItemT")
 SLICE_S = 0.01
@@ -23,13 +23,20 @@ WOKEN = 256
 
 
 class LoopShare:
-    """The share of one event loop."""
+    """The share of one event loop.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    Args:
+        slice_s: Seconds of CPU time in one pass that the work may use.
+        woken: How many waiters are woken in one pass.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, slice_s: float = SLICE_S, woken: int = WOKEN) -> None:
+        self._loop, self._slice_s, self._woken = loop, slice_s, woken
         self._until: float | None = None
         """The CPU time of this thread at which the slice of this pass ends; None before the first work."""
         self._waiting = FairQueue[asyncio.Future[None]](share=sys.maxsize)
+        self._woken_in_vain: list[tuple[Owner, asyncio.Future[None]]] = []
+        """Those that were woken in this pass and found the slice used up, in this order."""
 
     @property
     def is_used_up(self) -> bool:
@@ -39,30 +46,36 @@ class LoopShare:
             return False
         return thread_time() > self._until
 
-    async def turn(self) -> None:
-        """Wait for a later pass while the slice of this one is used up."""
+    async def turn(self, owner: Owner | None = None) -> None:
+        """Wait for a later pass while the slice of this one is used up.
+
+        Args:
+            owner: For whom the work is done. Default: the current owner.
+        """
         if not self.is_used_up:
             return
-        owner = current_owner.get()._replace(limit=None)
-        put = self._waiting.put
+        owner = (owner or current_owner.get())._replace(limit=None)
+        waiter = self._loop.create_future()
+        self._waiting.put(owner, waiter)
+        await waiter
         while self.is_used_up:
             waiter = self._loop.create_future()
-            put(owner, waiter)
-            # Who is woken in vain keeps its place before those that came later.
-            put = self._waiting.put_back
+            self._woken_in_vain.append((owner, waiter))
             await waiter
 
     def _begin(self) -> None:
-        self._until = thread_time() + SLICE_S
+        self._until = thread_time() + self._slice_s
         self._loop.call_soon(self._end_pass)
 
     def _end_pass(self) -> None:
         """Begin the slice of the next pass, and let waiters continue until it is used up."""
         self._until = None
+        while self._woken_in_vain:
+            self._waiting.put_back(*self._woken_in_vain.pop())
         if not self._waiting:
             return
         self._begin()
-        for _ in range(WOKEN):
+        for _ in range(self._woken):
             taken = self._waiting.take()
             if taken is None:
                 return

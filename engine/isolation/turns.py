@@ -73,8 +73,14 @@ class FairQueue(Generic[ItemT]):
         self._waiting[owner.project] = callers
 
     def put_back(self, owner: Owner, item: ItemT) -> None:
-        """Add an item that was taken in vain, before the other items of its caller."""
-        self._waiting.setdefault(owner.project, OrderedDict()).setdefault(owner.caller, deque()).appendleft(item)
+        """Add an item that was taken in vain. It is the next one to be taken.
+
+        Of several items, the last one that was taken is put back first.
+        """
+        callers = self._waiting.setdefault(owner.project, OrderedDict())
+        callers.setdefault(owner.caller, deque()).appendleft(item)
+        callers.move_to_end(owner.caller, last=False)
+        self._waiting.move_to_end(owner.project, last=False)
 
     def take(self) -> tuple[str, ItemT] | None:
         """Take the item whose turn it is.
