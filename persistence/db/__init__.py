@@ -6,6 +6,7 @@ Modules:
     database: `Database`, the connection pools of a process.
     deadlines: `Deadlines`, the configured time limits of run statuses.
     ids: TypeIDs: making and parsing them.
+    json_text: JSON values that are read with their row, or by themselves.
     migrate: Applies the migrations.
     outage: `Outage`, logs the begin and the end of a store's outage.
     online_steps: `prepare`, what a migration does before its transaction.

@@ -17,13 +17,13 @@ from persistence.events.publisher import PROGRESS_MARK, progress_channel, runs_c
 from persistence.events.run_transition import RunTransition
 from persistence.feed.mailbox import Mailbox
 from persistence.feed.pubsub import ChannelReader
-from persistence.runs.run import Run, run_of
+from persistence.runs.run import TEXT_COLUMNS, Run, run_of_record
 
 log = structlog.get_logger(__name__)
 
 MAX_WAITING = 256
 """Changes that wait for one slow watcher. One more, and it misses the oldest."""
-_READ = "SELECT * FROM runs WHERE id = ANY($1) AND project_id = $2"
+_READ = f"SELECT {TEXT_COLUMNS} FROM runs WHERE id = ANY($1) AND project_id = $2"
 
 
 class Watcher:
@@ -145,7 +145,7 @@ class RunChanges:
 
     async def _read(self, project_id: str, run_ids: Sequence[str]) -> list[Run]:
         rows = await retry_transient(lambda: self._pool.fetch(_READ, run_ids, project_id), "feed.runs")
-        return [run_of(dict(row)) for row in rows]
+        return [run_of_record(row) for row in rows]
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

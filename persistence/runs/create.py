@@ -187,7 +187,7 @@ def _accepted(caller: Caller, new: NewRun, run_id: str, at: datetime | None) -> 
             "source": _source(caller, new),
             "mode": new.mode,
             "status": status,
-            "inputs": new.inputs,
+            "stored_inputs": new.inputs,
             "progress": 0.0,
             "options": replace(new.options, tags=new.options.tags or ()),
             "created_by": caller.subject,

@@ -30,7 +30,7 @@ from engine.states import RunStatus
 from persistence.caller import Caller
 from persistence.db.pagination import Page, group_by_parent, make_page, page_of_each, to_count
 from persistence.db.tables import runs, versions
-from persistence.runs.run import Run, run_of
+from persistence.runs.run import COLUMNS, Run, run_of
 from persistence.runs.run_filter import RunFilter, conditions, named_workflows, searches
 from persistence.runs.run_order import RunOrderField, RunRange
 
@@ -69,7 +69,7 @@ async def pages(
     for one, ids in group_by_parent(queries, "id").items():
         lists = {id: RunList(caller.projects, one.where, runs.c[one.of] == id) for id in ids}
         if one.where.search is None and one.range_.is_newest_first:
-            query = select(runs).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
+            query = select(*COLUMNS).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
             by_parent: dict[str, list[Run]] = {id: [] for id in ids}
             rows = await connection.execute(page_of_each(query, runs.c[one.of], ids, one.range_))
             async for row in in_turns(rows.mappings()):
@@ -104,7 +104,7 @@ class RunList:
         """Select the runs of a page, and one more."""
         within = partial(_limited, range_, range_.count + 1)
         found = self._found(within, is_sorted_by_id=range_.sort.field is RunOrderField.CREATED_AT)
-        return within(self._all(runs) if found is None else select(runs).where(runs.c.id.in_(found)))
+        return within(self._all(*COLUMNS) if found is None else select(*COLUMNS).where(runs.c.id.in_(found)))
 
     def counted(self, range_: RunRange) -> Select[Any]:
         """Return the value of `Page.counted` of every page of the list in this order."""
@@ -116,8 +116,8 @@ class RunList:
         found = self._found(within, is_sorted_by_id=True)
         return within(self._all(runs.c.id)) if found is None else to_count(select(found.subquery()))
 
-    def _all(self, selected: Any) -> Select[Any]:
-        return select(selected).where(runs.c.project_id.in_(self._projects), *self._conditions)
+    def _all(self, *selected: Any) -> Select[Any]:
+        return select(*selected).where(runs.c.project_id.in_(self._projects), *self._conditions)
 
     def _found(
         self, within: Callable[[Select[Any]], Select[Any]], *, is_sorted_by_id: bool

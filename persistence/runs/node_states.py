@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from cachetools import LRUCache
 from sqlalchemy import (
@@ -37,6 +37,7 @@ from engine.spec.parser import parse
 from engine.states import IN_PROGRESS, EventType, NodeStatus
 from engine.types import JSON
 from persistence.caller import Caller
+from persistence.db.json_text import JsonText, LargeValue, small_json_column
 from persistence.db.tables import events, node_outputs, node_states, runs, versions
 from persistence.events import codec
 
@@ -60,6 +61,11 @@ class VersionGraph:
     starts: tuple[SpecEdge, ...] = ()
 
     @cached_property
+    def has_start_conditions(self) -> bool:
+        """Whether the inputs of a run decide which nodes it begins with."""
+        return any(edge.condition is not None for edge in self.starts)
+
+    @cached_property
     def by_id(self) -> dict[str, NodeName]:
         """The nodes by id, once for all readers of the version. Not to be changed."""
         return {node.id: node for node in self.nodes}
@@ -69,8 +75,8 @@ class VersionGraph:
 class Values:
     """The input and the output of one visit of a node."""
 
-    input: JSON
-    output: JSON
+    input: JSON | LargeValue
+    output: JSON | LargeValue
 
 
 SMALL = (
@@ -276,14 +282,29 @@ def as_interrupted(state: NodeState) -> NodeState:
 async def values(
     connection: AsyncConnection, caller: Caller, places: Sequence[tuple[str, int]]
 ) -> dict[tuple[str, int], Values]:
-    """Read the input and output stored at each place (run id, seq)."""
+    """Read the small ones of the input and output stored at each place (run id, seq)."""
     table = node_outputs.c
+    small = [small_json_column("node_outputs", name) for name in ("input", "output")]
     rows = await connection.execute(
-        select(table.run_id, table.seq, table.input, table.output)
+        select(table.run_id, table.seq, *small)
         .join(runs, runs.c.id == table.run_id)
         .where(tuple_(table.run_id, table.seq).in_(places), runs.c.project_id.in_(caller.projects))
     )
     return {(run_id, seq): Values(input, output) async for run_id, seq, input, output in in_turns(rows)}
+
+
+async def read_value(
+    connection: AsyncConnection, caller: Caller, place: tuple[str, int], name: Literal["input", "output"]
+) -> JsonText | None:
+    """Read the input or output stored at a place (run id, seq) as text, of any size."""
+    run_id, seq = place
+    rows = await connection.execute(
+        select(cast(node_outputs.c[name], Text))
+        .join(runs, runs.c.id == node_outputs.c.run_id)
+        .where(node_outputs.c.run_id == run_id, node_outputs.c.seq == seq, runs.c.project_id.in_(caller.projects))
+    )
+    value = rows.scalar_one_or_none()
+    return None if value is None else JsonText(value)
 
 
 async def with_small_values(

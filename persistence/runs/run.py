@@ -6,10 +6,10 @@ Every query returns only runs of the caller's projects.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, Text, cast, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, RunError
@@ -17,6 +17,7 @@ from engine.isolation.loop_share import in_turns
 from engine.states import EventType, RunMode, RunSource, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
+from persistence.db.json_text import LARGE_VALUE, JsonText, LargeValue, from_text, small_json, small_json_column
 from persistence.db.tables import events, runs
 from persistence.events import codec
 from persistence.events.run_transition import RunTransition
@@ -65,8 +66,8 @@ class Run:
     mode: RunMode
     status: RunStatus
     status_message: str | None
-    inputs: JSON
-    output: JSON
+    stored_inputs: JSON | LargeValue
+    stored_output: JSON | LargeValue
     error: RunError | None
     progress: float
     options: RunOptions
@@ -97,8 +98,41 @@ class Run:
     history_expired_at: datetime | None
     """When retention deleted its events, checkpoints and node data; the column is `pruned_at`."""
 
+    @property
+    def inputs(self) -> JSON:
+        """The inputs. Raises LargeValueUnread."""
+        return _read_value(self, self.stored_inputs)
 
-_COLUMNS = {name: name for name in Run.__slots__} | {"dispatch_number": "takeup", "history_expired_at": "pruned_at"}
+    @property
+    def output(self) -> JSON:
+        """The output. Raises LargeValueUnread."""
+        return _read_value(self, self.stored_output)
+
+
+class LargeValueUnread(Exception):
+    """The row of a run has no large values; `with_values` reads them."""
+
+
+def _read_value(run: Run, stored: JSON | LargeValue) -> JSON:
+    if stored is LARGE_VALUE:
+        raise LargeValueUnread(run.id)
+    return stored
+
+
+_COLUMNS = {name: name for name in Run.__slots__} | {
+    "stored_inputs": "inputs",
+    "stored_output": "output",
+    "dispatch_number": "takeup",
+    "history_expired_at": "pruned_at",
+}
+_VALUES = ("inputs", "output")
+COLUMNS = tuple(small_json_column("runs", column.name) if column.name in _VALUES else column for column in runs.columns)
+"""The columns of `runs` for `run_of`, with small values only."""
+TEXT_COLUMNS = ", ".join(
+    f"{small_json(column.name)} AS {column.name}" if column.name in _VALUES else column.name for column in runs.columns
+)
+"""The same for asyncpg and `run_of_record`."""
+_READ = f"SELECT {TEXT_COLUMNS} FROM runs WHERE id = $1 AND project_id = ANY($2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +171,11 @@ def run_of(row: RowMapping | Mapping[str, Any]) -> Run:
     return Run(**values)
 
 
+def run_of_record(record: asyncpg.Record) -> Run:
+    """Decode a row of TEXT_COLUMNS."""
+    return run_of({**record, **{name: from_text(record[name]) for name in _VALUES}})
+
+
 async def get(connection: AsyncConnection, caller: Caller, run_id: str) -> Run | None:
     """Read one run; None if the caller may not see it."""
     return (await get_many(connection, caller, [run_id])).get(run_id)
@@ -144,16 +183,32 @@ async def get(connection: AsyncConnection, caller: Caller, run_id: str) -> Run |
 
 async def read(pool: asyncpg.Pool, caller: Caller, run_id: str) -> Run | None:
     """Read the same as `get` in one round trip of asyncpg, for callers that poll."""
-    row = await pool.fetchrow(
-        "SELECT * FROM runs WHERE id = $1 AND project_id = ANY($2)", run_id, list(caller.projects)
-    )
-    return None if row is None else run_of(dict(row))
+    record = await pool.fetchrow(_READ, run_id, list(caller.projects))
+    return None if record is None else run_of_record(record)
 
 
 async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, Run]:
-    """Read the runs that the caller may see, by id."""
-    rows = await connection.execute(select(runs).where(runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)))
+    """Read the runs that the caller may see, by id, with small values only."""
+    where = runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)
+    rows = await connection.execute(select(*COLUMNS).where(*where))
     return {row["id"]: run_of(row) async for row in in_turns(rows.mappings())}
+
+
+async def read_value(connection: AsyncConnection, run: Run, name: Literal["inputs", "output"]) -> JsonText | None:
+    """Read the inputs or the output of a run as text, of any size; None if there is none."""
+    rows = await connection.execute(select(cast(runs.c[name], Text)).where(runs.c.id == run.id))
+    value = rows.scalar_one_or_none()
+    return None if value is None else JsonText(value)
+
+
+async def with_values(connection: AsyncConnection, run: Run) -> Run:
+    """Return the run with its large values, for callers that need them parsed."""
+    found: dict[str, JSON] = {}
+    for name in ("inputs", "output"):
+        if getattr(run, f"stored_{name}") is LARGE_VALUE:
+            text = await read_value(connection, run, name)
+            found[f"stored_{name}"] = None if text is None else text.value()
+    return replace(run, **found) if found else run
 
 
 def as_of(run: Run, seq: int, status: RunStatus, message: str | None, progress: float) -> Run:
@@ -168,7 +223,7 @@ def as_of(run: Run, seq: int, status: RunStatus, message: str | None, progress: 
     """
     changes: dict[str, Any] = {"last_seq": seq, "status": status, "status_message": message, "progress": progress}
     if status is not run.status and not status.is_terminal:
-        changes |= dict.fromkeys(("output", "error", "finished_at", "cancelled_at", "deadline_at"))
+        changes |= dict.fromkeys(("stored_output", "error", "finished_at", "cancelled_at", "deadline_at"))
     return replace(run, **changes)
 
 

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.isolation.computation import compute
 from engine.types import JSON
 from engine.values.json_diff import FieldDiff, json_diff
 from engine.values.large_values import is_large
+from persistence.db.json_text import JsonText
 from persistence.db.response_budget import reserve
 from persistence.problems import NotFound
 from persistence.runs.run import Run
 from resolvers.context import Context
-from resolvers.runs.queries import NodeView, duration_ms, node_values, node_views
+from resolvers.runs.large_values import run_value
+from resolvers.runs.queries import NodeView, duration_ms, node_value, node_views
 from resolvers.workflows.differences import compare_specs
 
 
@@ -103,13 +106,20 @@ async def _old_ids(context: Context, one: Run, other: Run) -> dict[str, str]:
 async def output_differences(context: Context, node: NodeComparison) -> list[FieldDiff]:
     """Return the fields of the outputs of a node that differ; a missing node has the output null."""
     before, after = [
-        None if view is None else (await node_values(context, view.state)).output for view in (node.a, node.b)
+        None if view is None else await node_value(context, view.state, "output") for view in (node.a, node.b)
     ]
     return await value_differences(before, after)
 
 
-async def value_differences(before: JSON, after: JSON) -> list[FieldDiff]:
+async def run_differences(context: Context, found: RunComparison, name: Literal["inputs", "output"]) -> list[FieldDiff]:
+    """Return the fields of the inputs or outputs of two runs that differ. Raises Limit."""
+    before, after = [await run_value(context, run, name) for run in (found.a, found.b)]
+    return await value_differences(before, after)
+
+
+async def value_differences(*values: JSON | JsonText) -> list[FieldDiff]:
     """Return the fields of two values that differ. Large values are compared in a thread. Raises Limit."""
+    before, after = [await compute(value.value) if isinstance(value, JsonText) else value for value in values]
     is_long = is_large(before) or is_large(after)
     found = await compute(json_diff, before, after) if is_long else json_diff(before, after)
     reserve(len(found))

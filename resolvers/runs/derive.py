@@ -28,7 +28,7 @@ from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import EXPIRED_CHECKPOINT, Forbidden, Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
-from persistence.runs.run import CommandResult, Run, RunOptions
+from persistence.runs.run import CommandResult, Run, RunOptions, with_values
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
@@ -310,9 +310,9 @@ async def _accept(
 
     The inputs get the defaults of another version; what is wrong with them is reported later.
     """
-    inputs = run.inputs
+    inputs = (await with_values(connection, run)).inputs
     if version.id != run.version_id:
-        inputs, _ = complete_inputs(run.inputs, version.spec.get("inputs"))
+        inputs, _ = complete_inputs(inputs, version.spec.get("inputs"))
     if options is None:
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(

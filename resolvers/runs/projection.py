@@ -111,6 +111,8 @@ async def read_projection(context: Context, run_id: str, seq: int | None, *, wit
         if run.history_expired_at is not None and seq != run.last_seq:
             raise ExpiredHistory(run_id, run.history_expired_at)
         graph = (await nodes.graphs(connection, context.caller, [run_id]))[run_id]
+        if graph.has_start_conditions:
+            run = await runs.with_values(connection, run)
         if seq is not None:
             check_after(run, seq)
             return await _projection_at(connection, context, run, graph, seq)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, Literal
 
 from engine.events import EdgeState, Event, LiveDelta, NodeChange, NodeState
 from engine.expressions import evaluator
@@ -18,6 +18,7 @@ from engine.runtime.node_context import node_scope, scope_of
 from engine.states import WITHOUT_OUTPUT, EdgeStatus, NodeStatus, RunAction, RunSource, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.db.ids import Prefix
+from persistence.db.json_text import LARGE_VALUE, JsonText, LargeValue
 from persistence.db.pagination import Page, PageArguments
 from persistence.db.response_budget import reserve, reserve_rows
 from persistence.events.history import Checkpoint
@@ -34,6 +35,7 @@ from persistence.runs.waits import ANSWERABLE, Wait
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.permissions import QUERIES
+from resolvers.runs.large_values import reading_large, with_start_values, with_values
 
 EMPTY_PAGE: Page[Any] = Page([], [], False, False)
 NO_GRAPH = VersionGraph(())
@@ -227,7 +229,7 @@ async def _states_at(context: Context, graph: VersionGraph, run_id: str, seq: in
 async def edge_states_of_run(context: Context, run: Run) -> list[EdgeState]:
     """Return the present state of every edge, in the order of the spec. Raises Limit."""
     graph = await _graph(context, run.id)
-    return await _edge_states(graph, run, await _states(context, graph, run.id))
+    return await _edge_states(context, graph, run, await _states(context, graph, run.id))
 
 
 async def edge_states_at(context: Context, run_id: str, seq: int) -> list[EdgeState]:
@@ -236,13 +238,14 @@ async def edge_states_at(context: Context, run_id: str, seq: int) -> list[EdgeSt
     if run is None:
         return []
     graph = await _graph(context, run_id)
-    return await _edge_states(graph, run, await _states_at(context, graph, run_id, seq))
+    return await _edge_states(context, graph, run, await _states_at(context, graph, run_id, seq))
 
 
-async def _edge_states(graph: VersionGraph, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
+async def _edge_states(context: Context, graph: VersionGraph, run: Run, states: Sequence[NodeState]) -> list[EdgeState]:
     if not states:
         return []
     reserve(len(graph.nodes))
+    run = await with_start_values(context, graph, run)
     await loop_share().turn()
     return await suspension.call(all_edge_states, graph, run, states)
 
@@ -260,7 +263,7 @@ def all_edge_states(graph: VersionGraph, run: Run, states: Iterable[NodeState]) 
 
 def start_edges(graph: VersionGraph, run: Run, has_started: bool) -> list[EdgeState]:
     """Return the states of the edges from `__start__`, whose conditions see only the input."""
-    scope = scope_of(run.id, run.inputs, {}, ())
+    scope = scope_of(run.id, run.inputs, {}, ()) if graph.has_start_conditions else {}
     return [_start_edge(edge, scope, has_started) for edge in graph.starts]
 
 
@@ -274,11 +277,18 @@ def _start_edge(edge: SpecEdge, scope: dict[str, Any], has_started: bool) -> Edg
     return EdgeState(edge.id, EdgeStatus.TAKEN if is_taken else EdgeStatus.SKIPPED, int(is_taken))
 
 
-async def node_values(context: Context, state: NodeState) -> nodes.Values:
-    """Return input and output of a node, loaded if the state does not hold them."""
+async def node_value(context: Context, state: NodeState, name: Literal["input", "output"]) -> JSON | JsonText:
+    """Return the input or the output of a node, loaded if the state does not hold them."""
     if state.output_seq is None:
-        return nodes.Values(state.input, state.output)
-    return await context.loaders.values.load((state.run_id, state.output_seq)) or nodes.Values(None, None)
+        held: JSON = getattr(state, name)
+        return held
+    place = (state.run_id, state.output_seq)
+    values = await context.loaders.values.load(place) or nodes.Values(None, None)
+    value: JSON | LargeValue = getattr(values, name)
+    if value is not LARGE_VALUE:
+        return value
+    async with reading_large(context) as connection:
+        return await nodes.read_value(connection, context.caller, place, name)
 
 
 async def estimated_completion(context: Context, run: Run) -> datetime | None:
@@ -374,6 +384,7 @@ async def scope_at(context: Context, checkpoint: Checkpoint) -> dict[str, Any]:
     run = await context.loaders.run.load(checkpoint.run_id)
     if run is None:
         raise NotFound(checkpoint.run_id)
+    run = await with_values(context, run)
     outputs, states = await _outputs_and_states(context, checkpoint)
     nodes_by_id = {state.node_id: node_scope(state.status, outputs.get(state.node_id)) for state in states}
     return {**nodes_by_id, "input": run.inputs, "nodes": nodes_by_id, "run": {"id": run.id}}

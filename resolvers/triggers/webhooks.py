@@ -52,6 +52,7 @@ from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, SEE_WEBHOOK_ADDRESS
+from resolvers.runs.large_values import with_values
 from resolvers.runs.start import wait_until_idle
 from resolvers.triggers.start import announce_events, run_trigger
 from resolvers.workflows.specs import check_runnable
@@ -285,7 +286,8 @@ async def _response(context: Context, config: WebhookConfig, recorded: RecordedF
     run = recorded.run or await runs.read(context.database.pool, context.caller, event.run_id)
     if run is None:
         return accepted
-    return _run_response(await wait_until_idle(context, run, int(config.timeoutS * 1000)), accepted)
+    ended = await wait_until_idle(context, run, int(config.timeoutS * 1000))
+    return _run_response(await with_values(context, ended), accepted)
 
 
 def _run_response(run: Run, accepted: HookResponse) -> HookResponse:

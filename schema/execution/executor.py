@@ -21,6 +21,7 @@ from graphql.type.definition import GraphQLResolveInfoHelpers
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from engine.isolation.loop_share import loop_share
+from persistence.db.json_text import JsonText
 from persistence.db.response_budget import ResponseBudget, begin_response
 
 SMALL = 256
@@ -85,6 +86,9 @@ class BudgetedExecutor(StrawberryGraphQLCoreExecutionContext):
 
     def complete_leaf_value(self, return_type: GraphQLLeafType, result: Any) -> Any:  # type: ignore[override]
         value = super().complete_leaf_value(return_type, result)
+        if isinstance(value, JsonText):
+            self.budget.add_bytes(FIELD_BYTES + len(value.text))
+            return orjson.Fragment(value.text)
         self.budget.add_bytes(FIELD_BYTES + _size(value))
         return value
 

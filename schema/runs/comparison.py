@@ -56,15 +56,15 @@ class RunComparisonType:
 
     @strawberry.field(graphql_type=list[FieldDiffType], description="The fields of the inputs that differ.")
     @staticmethod
-    async def input_diff(found: ParentComparison) -> list[FieldDiff]:
-        return await comparison.value_differences(found.a.inputs, found.b.inputs)
+    async def input_diff(found: ParentComparison, info: Info) -> list[FieldDiff]:
+        return await comparison.run_differences(info.context, found, "inputs")
 
     @strawberry.field(
         graphql_type=list[FieldDiffType], description="The fields of the outputs of the runs that differ."
     )
     @staticmethod
-    async def output_diff(found: ParentComparison) -> list[FieldDiff]:
-        return await comparison.value_differences(found.a.output, found.b.output)
+    async def output_diff(found: ParentComparison, info: Info) -> list[FieldDiff]:
+        return await comparison.run_differences(info.context, found, "output")
 
 
 @strawberry.type

