@@ -32,6 +32,8 @@ TASKS = (
 
 NICENESS = 5
 """The priority of tasks below that of the process that sends them: about a third of its weight on Linux."""
+AUTOGROUP = Path("/proc/self/autogroup")
+"""The priority of the session of this process; only some Linux systems have it."""
 
 
 def load_tasks() -> dict[str, Callable[..., JSON]]:
@@ -44,6 +46,7 @@ def main(descriptor: int) -> None:
     """Answer requests from the socket `descriptor` until its other end closes."""
     # Heavy tasks take the cores that the event loops leave: these serve everybody.
     os.nice(NICENESS)
+    is_group_lowered = _lower_group()
     connection, tasks = socket.socket(fileno=descriptor), load_tasks()
     _limit_memory()
     _discard_stderr()
@@ -52,11 +55,28 @@ def main(descriptor: int) -> None:
             task, *arguments = orjson.loads(receive(connection))
         except EOFError:
             return
+        is_group_lowered = is_group_lowered or _lower_group()
         # The default action of SIGPROF ends the process, so no code of the task can delay it.
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         result = tasks[task](*arguments)
         signal.setitimer(signal.ITIMER_PROF, 0)
         send(connection, orjson.dumps(result))
+
+
+def _lower_group() -> bool:
+    """Lower the priority of this session. Returns False if the kernel refuses it at this moment.
+
+    This process has a session of its own. Linux may share the cores equally between sessions, and then
+    compares the priorities of processes only inside each session (autogroups, sched(7)). It accepts one such
+    change of unprivileged processes in 0.1 s.
+    """
+    if not AUTOGROUP.exists():
+        return True
+    try:
+        AUTOGROUP.write_text(str(NICENESS))
+    except OSError:
+        return False
+    return True
 
 
 def _limit_memory() -> None:

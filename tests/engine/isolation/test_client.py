@@ -15,6 +15,7 @@ from engine.expressions.cost import _LIGHT_FILTERS, CostEstimate
 from engine.expressions.evaluator import ExpressionError, evaluate, render
 from engine.expressions.names import FILTERS
 from engine.isolation import client
+from engine.isolation.server import NICENESS
 from tests.engine.node_runner import NodeHarness
 
 pytestmark = pytest.mark.usefixtures("measured_cpu")
@@ -192,3 +193,15 @@ def test_a_helper_has_no_variable_of_python_and_no_packages_of_its_folders(
     assert b"PYTHON" not in environment
     assert b"TREADLE" not in environment
     assert sorted(path.name for path in tmp_path.iterdir()) == ["orjson.py", "sitecustomize.py"]
+
+
+def test_heavy_tasks_have_a_lower_priority_than_the_process_that_sends_them() -> None:
+    heavy = "{% for i in range(2000) %}{{ range(90) | sum }}{% endfor %}"
+    render(heavy, SCOPE)
+    pid = process_id()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19)
+    group, until = Path(f"/proc/{pid}/autogroup"), time.monotonic() + 10
+    # The kernel refuses a change soon after another one, and the next task tries it again.
+    while group.exists() and group.read_text().split()[-1] != str(NICENESS):
+        assert time.monotonic() < until, "the session of the helper has the priority of a server"
+        render(heavy, SCOPE)
