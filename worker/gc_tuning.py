@@ -17,9 +17,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import ClassVar, Literal
 
-THRESHOLDS = 50_000, 5, 400
-"""Allocations between two collections of the youngest generation, and the ratios of the older
-ones. The second one bounds the time of a collection of the middle generation, about 30 ms."""
+THRESHOLDS = 50_000, 2, 1000
+"""Allocations between two collections of the youngest generation of a worker, and the ratios of the older
+ones. The second one bounds the time of a collection of the middle generation."""
+SERVER_THRESHOLDS = 700, 10, 4
+"""The same of a server. A full collection follows at most 40,000 allocations. As each object is visited by one
+full collection only, short ones cost no more in total than the long ones of Python's default (10)."""
 MAX_GROWTH = 300_000
 """Frozen objects of a server, in addition to those after its start, that are released when nobody is
 connected: about 30 MB."""
@@ -51,14 +54,19 @@ class FrozenObjects:
     def __init__(self) -> None:
         self._base = self._base_blocks = 0
         """After the start: the frozen objects, and the allocated blocks of memory."""
+        self._thresholds = gc.get_threshold()
 
     def start(self) -> None:
         freeze_modules()
+        gc.collect()  # It has few survivors, so the next full collection is not delayed.
+        self._thresholds = gc.get_threshold()
+        gc.set_threshold(*SERVER_THRESHOLDS)
         self._set_base()
         gc.callbacks.append(self._on_collection)
 
     def stop(self) -> None:
         gc.callbacks.remove(self._on_collection)
+        gc.set_threshold(*self._thresholds)
         gc.unfreeze()
 
     def release(self, is_idle: bool) -> bool:
