@@ -135,7 +135,8 @@ WITH old AS ({_OLD.format(which="")}), gone AS (DELETE FROM runs r USING old WHE
 SELECT count(*) FROM gone
 """
 # Steps from one visit of a map to the next along the primary key (a loose index scan), so the cost
-# depends on the number of stored maps, not on the number of their items.
+# depends on the number of stored maps, not on the number of their items. The bytes that their writer has
+# counted are subtracted. A run that is locked at this moment has its turn in a later round.
 _ITEMS = f"""
 WITH RECURSIVE visits AS (
     (SELECT run_id, lineage, node_id, visit FROM map_items ORDER BY run_id, lineage, node_id, visit LIMIT 1)
@@ -150,9 +151,17 @@ WITH RECURSIVE visits AS (
         LEFT JOIN node_states s ON s.run_id = v.run_id AND s.node_id = v.node_id
     WHERE r.finished_at IS NOT NULL OR r.lineage > v.lineage OR s.visits > v.visit
         OR (s.visits = v.visit AND s.status IN {sql_list(FINISHED - {NodeStatus.SKIPPED})})
+), held AS MATERIALIZED (
+    SELECT id FROM runs WHERE id IN (SELECT run_id FROM ended) FOR NO KEY UPDATE SKIP LOCKED
 ), old AS (
-    SELECT i.ctid FROM ended JOIN map_items i USING (run_id, lineage, node_id, visit) LIMIT $1
-), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING 1)
+    SELECT i.ctid FROM ended JOIN held ON held.id = ended.run_id JOIN map_items i USING (run_id, lineage, node_id, visit)
+    LIMIT $1
+), gone AS (DELETE FROM map_items i USING old WHERE i.ctid = old.ctid RETURNING i.run_id, i.output
+), freed AS (
+    SELECT run_id, sum(coalesce(length(output::text), 0)) AS size FROM gone GROUP BY run_id
+), counted AS (
+    UPDATE runs r SET stored_bytes = greatest(r.stored_bytes - freed.size, 0) FROM freed WHERE r.id = freed.run_id
+)
 SELECT count(*) FROM gone
 """
 _TRIGGER_EVENTS = """

@@ -93,14 +93,19 @@ async def test_items_are_deleted_with_the_end_or_the_rewind_of_their_run(
     database: Database, redis: Redis, caller: Caller, project: str, why: str
 ) -> None:
     store, run = MapItemStore(database.pool), (await accept_run(database, caller, project)).run
+    size = "SELECT stored_bytes FROM runs"
     async with open_worker(database, redis) as worker:
         held = await worker.claim(run)
+        before = await database.pool.fetchval(size)
         await store.save(visit_of(held), ITEMS)
+        counted = await database.pool.fetchval(size) - before
         if why == "the run is terminal":
             await held.finish(RunStatus.FAILED)
         else:
             await database.pool.execute("UPDATE runs SET lineage = 1")
+        with_items = await database.pool.fetchval(size)
         assert await prune_items(database.pool) == 3
+        assert with_items - await database.pool.fetchval(size) == counted > 0
 
 
 async def test_deletable_items_are_found_without_scanning_every_item(
