@@ -191,15 +191,24 @@ class AsyncClient:
     async def _send(self, operation: Operation[Any]) -> dict[str, Any]:
         headers = exchange.headers_of(await self._fresh_token(), exchange.JSON_TYPES)
         try:
-            response = await self._http.post(
+            async with self._http.stream(
+                "POST",
                 self.url,
                 json=exchange.body_of(operation),
                 headers=headers,
                 timeout=exchange.timeout_of(operation, self._timeout_s),
-            )
+                follow_redirects=False,
+            ) as response:
+                content = await self._content(response)
         except exchange.CONNECTION_ERRORS as error:
             raise exchange.connection_error(error, self.url) from error
-        return exchange.data_of(response, self.url)
+        return exchange.data_of(response, content, self.url)
+
+    async def _content(self, response: httpx2.Response) -> bytes:
+        body = exchange.Body(response, self.url)
+        async for piece in response.aiter_bytes():
+            body.add(piece)
+        return body.content()
 
     async def _stream(self, operation: Operation[dict[str, Any]]) -> AsyncGenerator[dict[str, Any]]:
         headers = exchange.headers_of(await self._fresh_token(), exchange.EVENT_STREAM)
@@ -211,10 +220,11 @@ class AsyncClient:
                 headers=headers,
                 timeout=exchange.stream_timeout(self._timeout_s),
                 max_event_size=exchange.MAX_EVENT,
+                follow_redirects=False,
             ) as source:
                 if not exchange.is_stream(source.response):
-                    await source.response.aread()
-                    raise exchange.refusal_of(source.response, self.url)
+                    content = await self._content(source.response)
+                    raise exchange.refusal_of(source.response, content, self.url)
                 async for event in source:
                     if event.event == "complete":
                         return

@@ -18,8 +18,8 @@ JSON_TYPES = "application/graphql-response+json, application/json"
 EVENT_STREAM = "text/event-stream"
 QUIET_S = 45.0
 """Seconds without a byte after which a stream is lost. The server sends a comment every 15 s."""
-MAX_EVENT = 32 * 1024 * 1024
-"""Bytes of one event; a response of the server has at most 16 MiB."""
+MAX_EVENT = MAX_BODY = 32 * 1024 * 1024
+"""Bytes of one event, and of one body; a response of the server has at most 16 MiB."""
 RETRYABLE_STATUSES = (408, 425, 429)
 """Statuses below 500 that ask the client to try again later."""
 TRUST = "if it is right, set SSL_CERT_FILE to a file with the certificate of its authority"
@@ -58,10 +58,38 @@ def stream_timeout(timeout_s: float) -> httpx2.Timeout:
     return httpx2.Timeout(timeout_s, read=QUIET_S)
 
 
-def data_of(response: httpx2.Response, url: str) -> dict[str, Any]:
-    """Return the `data` of a response that was read completely. Raises TreadleError."""
+class Body:
+    """The body of a response, which is read piece by piece up to a limit."""
+
+    def __init__(self, response: httpx2.Response, url: str) -> None:
+        """Begin to read. Raises AddressError for a redirect, and for a body of several codings.
+
+        A redirect may lead to another server, which would get the token. One piece of a body of several codings
+        may decompress to any size.
+        """
+        self._url, self._pieces, self._size = url, list[bytes](), 0
+        if response.has_redirect_location:
+            target = response.headers["location"]
+            raise AddressError(f"{url} redirects to {target}: use that address if it is the right server")
+        if "," in response.headers.get("content-encoding", ""):
+            raise AddressError(f"the response of {url} is compressed several times")
+
+    def add(self, piece: bytes) -> None:
+        """Add a piece. Raises AddressError above the limit."""
+        self._size += len(piece)
+        if self._size > MAX_BODY:
+            raise AddressError(f"the response of {self._url} is larger than {MAX_BODY // 1024 // 1024} MiB")
+        self._pieces.append(piece)
+
+    def content(self) -> bytes:
+        """Return all pieces."""
+        return b"".join(self._pieces)
+
+
+def data_of(response: httpx2.Response, content: bytes, url: str) -> dict[str, Any]:
+    """Return the `data` of a response with this body. Raises TreadleError."""
     try:
-        body = response.json()
+        body = json.loads(content)
         errors, data = body.get("errors"), body.get("data")
     except (ValueError, AttributeError) as error:
         raise _not_graphql(response, url) from error
@@ -72,10 +100,10 @@ def data_of(response: httpx2.Response, url: str) -> dict[str, Any]:
     return data
 
 
-def refusal_of(response: httpx2.Response, url: str) -> TreadleError:
-    """Return the error of a response that should have been a stream and was read completely."""
+def refusal_of(response: httpx2.Response, content: bytes, url: str) -> TreadleError:
+    """Return the error of a response with this body that should have been a stream."""
     try:
-        data_of(response, url)
+        data_of(response, content, url)
     except TreadleError as error:
         return error
     return _not_graphql(response, url)

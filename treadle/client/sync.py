@@ -189,15 +189,24 @@ class Client:
     def _send(self, operation: Operation[Any]) -> dict[str, Any]:
         headers = exchange.headers_of(self._fresh_token(), exchange.JSON_TYPES)
         try:
-            response = self._http.post(
+            with self._http.stream(
+                "POST",
                 self.url,
                 json=exchange.body_of(operation),
                 headers=headers,
                 timeout=exchange.timeout_of(operation, self._timeout_s),
-            )
+                follow_redirects=False,
+            ) as response:
+                content = self._content(response)
         except exchange.CONNECTION_ERRORS as error:
             raise exchange.connection_error(error, self.url) from error
-        return exchange.data_of(response, self.url)
+        return exchange.data_of(response, content, self.url)
+
+    def _content(self, response: httpx2.Response) -> bytes:
+        body = exchange.Body(response, self.url)
+        for piece in response.iter_bytes():
+            body.add(piece)
+        return body.content()
 
     def _stream(self, operation: Operation[dict[str, Any]]) -> Generator[dict[str, Any]]:
         headers = exchange.headers_of(self._fresh_token(), exchange.EVENT_STREAM)
@@ -209,10 +218,11 @@ class Client:
                 headers=headers,
                 timeout=exchange.stream_timeout(self._timeout_s),
                 max_event_size=exchange.MAX_EVENT,
+                follow_redirects=False,
             ) as source:
                 if not exchange.is_stream(source.response):
-                    source.response.read()
-                    raise exchange.refusal_of(source.response, self.url)
+                    content = self._content(source.response)
+                    raise exchange.refusal_of(source.response, content, self.url)
                 for event in source:
                     if event.event == "complete":
                         return

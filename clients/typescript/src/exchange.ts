@@ -2,6 +2,10 @@
 import { AddressError, OperationError, ServerUnavailable, type TreadleError } from './errors.js'
 
 const retryableStatuses = [408, 425, 429]
+/** Characters of one response. A response of the server has at most 16 MiB. */
+const maxText = 32 * 1024 * 1024
+/** A redirect may lead to another server, which would get the token, so none is followed. */
+export const noRedirects = { redirect: 'manual' } as const
 
 /** Send one operation, and return the `data` of its response. */
 export async function send(
@@ -23,9 +27,11 @@ export async function send(
       },
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(timeoutMs),
+      ...noRedirects,
     })
-    text = await response.text()
+    text = await textOf(response, url)
   } catch (error) {
+    if (error instanceof AddressError) throw error
     throw new ServerUnavailable(`the server at ${url} does not respond (${reasonOf(error)})`)
   }
   return dataOf(response, text, url)
@@ -40,8 +46,30 @@ function dataOf(response: Response, text: string, url: string): Record<string, a
   throw refusalOf(response, url)
 }
 
+/** Read the text of a response up to the limit. */
+async function textOf(response: Response, url: string): Promise<string> {
+  if (response.body === null) return ''
+  const reader = response.body.getReader()
+  const decoder = new TextDecoder()
+  let text = ''
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return text + decoder.decode()
+    text += decoder.decode(value, { stream: true })
+    if (text.length > maxText) {
+      await reader.cancel()
+      throw new AddressError(`the response of ${url} is larger than ${maxText / 1024 / 1024} MiB`)
+    }
+  }
+}
+
 /** Return the error of a response that is no GraphQL result. */
 export function refusalOf(response: Response, url: string): TreadleError {
+  // A browser shows neither the status nor the target of a redirect.
+  if (response.type === 'opaqueredirect' || (response.status >= 300 && response.status < 400)) {
+    const target = response.headers.get('location') ?? 'another address'
+    return new AddressError(`${url} redirects to ${target}: use that address if it is the right server`)
+  }
   if (response.status >= 500 || retryableStatuses.includes(response.status)) {
     return withHeader(new ServerUnavailable(`${url} responds with HTTP ${response.status}`), response)
   }
@@ -53,11 +81,12 @@ export function refusalOf(response: Response, url: string): TreadleError {
 /** Return the error of a response that should have been a stream. */
 export async function streamRefusal(response: Response, url: string): Promise<TreadleError> {
   try {
-    const body = parsed(await response.text())
+    const body = parsed(await textOf(response, url))
     if (Array.isArray(body?.errors) && body.errors.length > 0) {
       return withHeader(new OperationError(body.errors, response.status), response)
     }
   } catch (error) {
+    if (error instanceof AddressError) return error
     return new ServerUnavailable(`the connection to ${url} was lost (${reasonOf(error)})`)
   }
   return refusalOf(response, url)

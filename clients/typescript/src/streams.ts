@@ -2,7 +2,7 @@
 import { createClient as createSse, NetworkError } from 'graphql-sse'
 import { createClient as createSocket, type Client as SocketClient } from 'graphql-ws'
 import { OperationError, ServerUnavailable, TreadleError, type GraphQLErrorShape } from './errors.js'
-import { reasonOf, refusalOf, streamRefusal } from './exchange.js'
+import { noRedirects, reasonOf, refusalOf, streamRefusal } from './exchange.js'
 
 /** Milliseconds without a byte after which a connection is lost. */
 const quietMs = 45_000
@@ -34,7 +34,7 @@ export async function* overEvents(connection: Connection, query: string, variabl
     headers: connection.headers,
     retryAttempts: 0,
     fetchFn: async (url: string, init: RequestInit) => {
-      const response = await connection.fetch(url, init)
+      const response = await connection.fetch(url, { ...init, ...noRedirects })
       if (response.ok && response.body && response.headers.get('content-type')?.startsWith('text/event-stream')) {
         return watched(response)
       }

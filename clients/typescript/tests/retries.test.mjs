@@ -82,6 +82,24 @@ test('a refused token is replaced once if a function gives tokens', async () => 
   assert.deepEqual(requests.map((request) => request.headers.authorization), ['Bearer t1', 'Bearer t2'])
 })
 
+for (const [name, hostile, message] of [
+  ['a redirect', { ...text(307, ''), headers: { Location: 'http://127.0.0.1:9/graphql' } }, /redirects to http:\/\/127.0.0.1:9/],
+  ['a response without an end', text(200, 'x'.repeat(33 * 1024 * 1024)), /larger than 32 MiB/],
+]) {
+  test(`${name} is refused, and the token is sent once`, async () => {
+    for (const ask of [
+      (client) => client.execute(query),
+      async (client) => { for await (const _ of client.watchRun('run_1')); },
+    ]) {
+      const requests = await scripted([hostile], async (url) => {
+        const client = new TreadleClient({ url, token: 'secret', transport: 'sse', })
+        await assert.rejects(ask(client), (error) => error instanceof AddressError && message.test(error.message))
+      })
+      assert.equal(requests.length, 1)
+    }
+  })
+}
+
 test('an address that is not Treadle is reported', async () => {
   await scripted([text(200, 'Hello')], async (url) => {
     await assert.rejects(new TreadleClient({ url }).execute(query), AddressError)

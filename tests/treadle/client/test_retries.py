@@ -8,7 +8,7 @@ import pytest
 
 from tests.treadle.client.schema_samples import Sample
 from tests.treadle.client.scripted_server import LOST, ScriptedServer, refused, response, scripted, stream
-from treadle.client import AddressError, AsyncClient, Client, OperationError, ServerUnavailable, TreadleError
+from treadle.client import AddressError, AsyncClient, Client, OperationError, ServerUnavailable, TreadleError, exchange
 from treadle.client.documents import document
 from treadle.client.run_watch import NUMBERED
 
@@ -103,6 +103,27 @@ async def test_an_operation_that_cannot_succeed_in_time_raises_its_last_error(
         with pytest.raises(error, match=message):
             await execute(server, is_async, QUERY, **options)
         assert len(server.requests) == 1
+
+
+@KINDS
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize(
+    ("hostile", "message"),
+    [
+        (response(307, "", Location="http://127.0.0.1:9/graphql"), "redirects to http://127.0.0.1:9/graphql"),
+        (response(200, "", Content_Encoding="gzip, gzip"), "compressed several times"),
+        (response(200, {"data": {"done": "x" * 10_000}}), "larger than"),
+    ],
+    ids=["redirect", "codings", "size"],
+)
+async def test_a_response_that_no_server_sends_is_refused(
+    is_async: bool, is_stream: bool, hostile: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MAX_BODY", 5_000)
+    async with scripted(hostile) as server:
+        with pytest.raises(AddressError, match=message):
+            await (watched(server, is_async) if is_stream else execute(server, is_async, QUERY))
+        assert len(server.requests) == 1, "the token was sent once more"
 
 
 @KINDS
