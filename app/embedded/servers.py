@@ -260,9 +260,23 @@ def _sockets(link: Path) -> Iterator[Path]:
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove a stale socket folder, if it is a real folder with a name that `_sockets` creates."""
-    if folder.name.startswith("treadle-") and folder.exists() and stat.S_ISDIR(folder.lstat().st_mode):
+    """Remove a stale socket folder, if it is a real folder that `_sockets` may have created.
+
+    Whoever can write to the data folder could let the link refer to any other one.
+    """
+    if folder.parent not in map(Path, (tempfile.gettempdir(), "/tmp")) or not folder.name.startswith("treadle-"):
+        return
+    try:
+        is_stale = stat.S_ISDIR(folder.lstat().st_mode) and _has_sockets_only(folder)
+    except OSError:  # It is gone, or belongs to another user.
+        return
+    if is_stale:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_sockets_only(folder: Path) -> bool:
+    """Whether a folder contains what Postgres and Redis put beside their sockets, and nothing else."""
+    return all(path.is_socket() or path.suffix == ".lock" for path in folder.iterdir())
 
 
 def _data(user: OsUser, home: Path) -> Path:

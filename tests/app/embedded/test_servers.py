@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import asyncpg
@@ -67,6 +68,20 @@ async def test_a_kill_ends_the_servers_and_the_next_start_recovers(open_folder: 
     with servers(open_folder, durable=False) as (url, _):
         assert await run_sql(url, "SELECT value FROM stored") == 7
     assert not any(path.exists() for path in stale)
+
+
+def test_a_link_in_the_data_folder_removes_no_folder_of_others(open_folder: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "treadle-backups"
+    elsewhere.mkdir()
+    with tempfile.TemporaryDirectory(prefix="treadle-") as name:
+        in_use_by_others = Path(name) / "backup"
+        in_use_by_others.write_text("data")
+        for target in (elsewhere, Path(name), Path(name) / "absent"):
+            (open_folder / "redis.sockets").symlink_to(target)
+            with redis(open_folder):
+                pass
+        assert in_use_by_others.read_text() == "data"
+    assert elsewhere.is_dir()
 
 
 def test_a_second_start_on_a_folder_logs_that_it_waits_and_then_fails(
