@@ -11,6 +11,7 @@ Modules:
     pending: Firings that are accepted and wait for a worker.
     polling: Asks the sources of triggers that are polled.
     preparation: Prepares firings side by side, so that a slow template delays its own trigger only.
+    redis_connections: Connections to Redis servers of authors, with limits.
     redis_streams: Reads streams of Redis servers by consumer groups.
     trigger: Triggers as rows: create, change, delete and list.
     webhooks: The tokens of webhooks, and the requests that they have received.

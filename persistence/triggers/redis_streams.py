@@ -19,9 +19,12 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from engine.nodes.http.addresses import Allowed, parse_address
 from engine.sdk.trigger import PollFailed, StreamEntries, StreamEntry, StreamSource
 from engine.types import JSON
+from persistence.triggers.redis_connections import TooLarge, bounded_redis
 
 TIMEOUT_S = 5.0
-"""The time to connect, and the time of one command, in seconds."""
+"""The time to connect, and the longest time without a byte, in seconds."""
+TOTAL_S = 30.0
+"""The time of all commands of one look at a stream, in seconds."""
 
 
 class RedisStreams:
@@ -66,22 +69,26 @@ class RedisStreams:
 
     @asynccontextmanager
     async def _connected(self, source: StreamSource) -> AsyncIterator[Redis]:
-        redis = None
         try:
-            redis = Redis.from_url(source.url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-            await self._pin_address(redis)
-            yield redis
+            redis = bounded_redis(source.url, TIMEOUT_S)
+        except ValueError as error:
+            raise PollFailed("the address of the Redis server is not valid") from error
+        try:
+            async with asyncio.timeout(TOTAL_S):
+                await self._pin_address(redis)
+                yield redis
+        except TooLarge as error:
+            raise PollFailed(f"the Redis server sends {error}: lower `maxItems`") from error
         except AuthenticationError as error:
             raise PollFailed("the Redis server refuses the credentials") from error
         except ResponseError as error:
             raise PollFailed(_refusal(error, source)) from error
-        except ValueError as error:
-            raise PollFailed("the address of the Redis server is not valid") from error
+        except (RecursionError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+            raise PollFailed("the Redis server sends no valid answer") from error
         except (RedisError, OSError) as error:  # A TimeoutError is an OSError.
             raise PollFailed("the Redis server cannot be reached") from error
         finally:
-            if redis is not None:
-                await redis.aclose()
+            await redis.aclose()
 
     async def _pin_address(self, redis: Redis) -> None:
         """Resolve the host, and connect to an address that is allowed. Raises PollFailed if none is."""

@@ -1,5 +1,6 @@
 """Triggers that read a stream of Redis: each entry fires once, whatever Redis and the workers lose."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -148,3 +149,31 @@ async def test_a_server_that_cannot_be_used_is_a_failure(
     row = await source.row()
     assert error in row["last_error"] and row["failures"] == 1
     assert [status for _, status, _ in await events_of(source.database, source.id)] == ["FAILED"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"$536870912\r\n", "sends more than 32 MiB"),
+        (b"*2147483647\r\n" + b"*0\r\n" * 50_001, "sends more than 50,000 values"),
+        (b"*1\r\n" * 5000, "sends no valid answer"),
+        (b"*x\r\n", "sends no valid answer"),
+        (b"+" + b"x" * 200_000, "sends no valid answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "the Redis server cannot be reached"),
+    ],
+    ids=["a large value", "a long list", "deep lists", "no number", "a long line", "no Redis"],
+)
+async def test_a_server_that_answers_falsely_takes_neither_memory_nor_time(
+    source: PolledSource, answer: bytes, error: str
+) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(answer)
+        await reader.read()  # Until the client leaves.
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        await source.create("redis_stream", url=url, **CONFIG)
+        await source.poll()
+        assert error in (await source.row())["last_error"]
