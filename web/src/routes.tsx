@@ -17,8 +17,8 @@ export const RUN_FILTERS = ["status", "workflow", "source", "since", "until", "t
 export type RunsFilter = { readonly [Name in (typeof RUN_FILTERS)[number]]?: string };
 
 function texts<Name extends string>(search: Record<string, unknown>, names: readonly Name[]): { [Key in Name]?: string } {
-  const found = names.filter((name) => typeof search[name] === "string" || typeof search[name] === "number");
-  return Object.fromEntries(found.map((name) => [name, String(search[name])])) as { [Key in Name]?: string };
+  const found = names.filter((name) => typeof search[name] === "string");
+  return Object.fromEntries(found.map((name) => [name, search[name]])) as { [Key in Name]?: string };
 }
 
 const root = createRootRoute({ component: Shell, notFoundComponent: NothingHere });
@@ -74,7 +74,16 @@ export const statisticsRoute = createRoute({
   component: lazyRouteComponent(() => import("~/stats/stats_page"), "StatsPage"),
 });
 
+/** Members of an address are texts: the router's own way writes the text `2` as `%222%22`. */
+const parseSearch = (search: string) => Object.fromEntries(new URLSearchParams(search));
+const stringifySearch = (search: Record<string, unknown>) => {
+  const members = Object.entries(search).filter((member): member is [string, string] => typeof member[1] === "string");
+  return members.length === 0 ? "" : `?${new URLSearchParams(members)}`;
+};
+
 export const router = createRouter({
+  parseSearch,
+  stringifySearch,
   routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, triggersRoute, triggerRoute, secrets, statisticsRoute]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: "intent",
