@@ -5,7 +5,7 @@ BIN := .venv/bin
 SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-long chaos hostile mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
+.PHONY: help setup up test test-long chaos hostile studio-tests mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ chaos: setup ## Kill processes of a separate Treadle for MINUTES=10 and check th
 hostile: setup ## Attack a separate Treadle, and print how long others waited and what was refused (ATTACKS="send_slowly" MARKDOWN=table.md)
 	@$(BIN)/python -m tests.hostile.run $(ATTACKS) $(if $(MARKDOWN),--markdown $(MARKDOWN))
 	@TREADLE_ALL_OPERATIONS=1 $(BIN)/python -m pytest -q tests/schema/limits/test_worst_operations.py
+
+studio-tests: setup ## Play all scenarios of the studio in Chromium, also the long ones (SCENARIOS=building, SHOTS=folder)
+	@TREADLE_STUDIO_TESTS=1 $(BIN)/python -m pytest tests/end_to_end/studio -k '$(or $(SCENARIOS),test)'
 
 mutants: setup .venv-mutants/.installed ## Change core modules in single places and list changes that no test notices (MODULES='engine/*' SAMPLE=20 SEED=1)
 	@.venv-mutants/bin/python tests/mutation/run.py --modules '$(or $(MODULES),*)' --sample $(or $(SAMPLE),0) --seed $(or $(SEED),1)

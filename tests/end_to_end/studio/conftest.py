@@ -1,17 +1,24 @@
-"""Scenarios in a real browser, against a real server and worker: all in one browser, and executed once."""
+"""One browser for the scenarios of the studio, against a real server and worker."""
 
-import asyncio
+import os
+from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.end_to_end.support.browser import Reports, in_browser
-from tests.end_to_end.support.system import SystemUnderTest
+from tests.end_to_end.support.browser import ScenarioPlayer, open_browser
 from tests.programs import installed, path_of
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests to `make studio-tests`."""
+    if "TREADLE_STUDIO_TESTS" in os.environ:
+        return
+    long = [item for item in items if item.get_closest_marker("studio_long")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
+
+
 @pytest.fixture(scope="session", params=installed("chromium"))
-async def reports(request: pytest.FixtureRequest, system: SystemUnderTest) -> Reports:
-    """The reports of all scenarios, by name."""
-    address = f"http://127.0.0.1:{system.port}/"
-    program = request.param
-    return await asyncio.to_thread(in_browser, "scenarios.mjs", address, path_of(program) or program)
+async def browser(request: pytest.FixtureRequest) -> AsyncIterator[ScenarioPlayer]:
+    async with open_browser(path_of(request.param) or request.param) as browser:
+        yield browser

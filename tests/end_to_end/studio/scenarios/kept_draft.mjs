@@ -1,34 +1,24 @@
 // What is typed is kept: over a quick change of the view, a lost response, a server that is away, and another tab.
-// Prints a report as JSON. Arguments: the address of the server, and the path of the browser.
-import { chromium } from "playwright-core";
+import { forgetAborted, isSave, node as nodeOf, saved as savedIn } from "../stage.mjs";
 
-const [address, executablePath] = process.argv.slice(2);
-const report = {};
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
-const context = await browser.newContext({ viewport: { width: 1280, height: 720 }, reducedMotion: "reduce" });
-const page = await context.newPage();
-context.setDefaultTimeout(20_000);
-page.on("dialog", (dialog) => dialog.accept());
+export async function keptDraft({ page, report, open, tab }) {
+  page.on("dialog", (dialog) => dialog.accept());
+  const node = (id, shown = page) => nodeOf(shown, id);
+  const label = (shown = page) => shown.locator("#node-label");
+  const saved = (shown = page) => savedIn(shown);
+  const conflict = (shown = page) => shown.getByText(/has saved revision/).count();
+  /** Treat each save of the page in another way. */
+  const saves = async (treat) => {
+    await page.unroute("**/graphql");
+    if (treat) await page.route("**/graphql", (route) => (isSave(route.request()) ? treat(route) : route.continue()));
+  };
 
-const node = (id, tab = page) => tab.locator(`.react-flow__node[data-id="${id}"]`);
-const label = (tab = page) => tab.locator("#node-label");
-const saved = (tab = page) => tab.getByText(/^Saved, revision/).waitFor();
-const conflict = (tab = page) => tab.getByText(/has saved revision/).count();
-const isSave = (route) => route.request().postData()?.includes("mutation SaveDraft") ?? false;
-
-/** Treat each save of the page in another way. */
-async function saves(treat) {
-  await page.unroute("**/graphql");
-  if (treat) await page.route("**/graphql", (route) => (isSave(route) ? treat(route) : route.continue()));
-}
-
-try {
-  await page.goto(address);
+  await open("");
   await page.locator("button.card", { hasText: "Support triage" }).click();
   await node("start").click();
   const place = page.url();
 
-  const response = page.waitForResponse((one) => one.request().postData()?.includes("mutation SaveDraft") ?? false);
+  const response = page.waitForResponse((one) => isSave(one.request()));
   await label().fill("left at once");
   await page.getByRole("navigation", { name: "Main" }).getByRole("link", { name: "Runs" }).click();
   await (await response).finished();
@@ -65,8 +55,7 @@ try {
   await saves((route) => route.abort());
   await label().fill("server away");
   await page.getByText("Not saved: it is tried again").waitFor();
-  const other = await context.newPage();
-  await other.goto(address);
+  const other = await tab();
   await page.getByRole("button", { name: "Run", exact: true }).click();
   report.runWithoutSave = await page.getByRole("alert").innerText();
   await saves(undefined);
@@ -92,9 +81,5 @@ try {
   await saved();
   await other.locator(".node-title", { hasText: "mine" }).waitFor();
   report.merged = await other.locator(".node-title").allInnerTexts();
-} catch (error) {
-  report.failure = `${error.message}\n${await page.locator("body").innerText()}`;
-} finally {
-  await browser.close();
+  forgetAborted(report);
 }
-console.log(JSON.stringify(report));

@@ -62,12 +62,13 @@ export async function secret({ page, open, check, report }) {
   await page.getByRole("cell", { name: "mail_key", exact: true }).waitFor({ state: "detached" });
 }
 
-export async function bulk({ page, api, run, publish, open, check, report }) {
-  const tags = ["studio-bulk"];
+export async function bulk({ page, api, publish, open, check, report }) {
+  const tag = `bulk-${crypto.randomUUID()}`;
+  const tags = [tag];
   const workflowId = await publish("Waits", WAITS);
   const start = "mutation ($input: RunWorkflowInput!) { runWorkflow(input: $input) { run { id } errors { detail } } }";
   for (let index = 0; index < 12; index += 1) await api(start, { input: { workflowId, options: { tags } } });
-  await open("runs?tag=studio-bulk");
+  await open(`runs?tag=${tag}`);
   await page.getByText("12 runs").waitFor();
   await api(start, { input: { workflowId, options: { tags } } });
   await page.getByText("13 runs").waitFor();
@@ -82,14 +83,14 @@ export async function bulk({ page, api, run, publish, open, check, report }) {
   await page.getByText("Cancelled 13 of 13").waitFor();
   await page.getByLabel("Status").selectOption({ label: "Cancelled" });
   await page.getByText("13 runs").waitFor();
-  report.address = new URL(page.url()).search;
+  report.address = new URL(page.url()).search.replace(tag, "TAG");
   await page.getByRole("button", { name: "Retry all…" }).click();
   await page.getByRole("button", { name: "Retry them" }).click();
   await page.getByText("Retried 13 of 13").waitFor();
   await api("mutation ($input: BulkInput!) { cancelRuns(input: $input) { job { id } errors { detail } } }", { input: { filter: { tags } } });
 }
 
-export async function statistics({ page, api, run, publish, open, check, report }) {
+export async function statistics({ page, api, publish, open, check, report }) {
   const workflowId = await publish("Counted", ECHO);
   const start = "mutation ($input: RunWorkflowInput!) { runWorkflow(input: $input) { run { status } errors { detail } } }";
   for (let index = 0; index < 3; index += 1) await api(start, { input: { workflowId, mode: "SYNC" } });
