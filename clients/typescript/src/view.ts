@@ -4,6 +4,9 @@ import type { EdgeStateFieldsFragment, NodeStateFieldsFragment, RunFieldsFragmen
 export type RunUpdate = WatchRunSubscription['runUpdates']
 export type LogLine = Extract<RunUpdate, { __typename: 'LogRecorded' }>
 
+/** Lines of the log that a view keeps by default. */
+const LOG_LINES = 10_000
+
 /** Keeps a run up to date. Call `apply` with each update of `watchRun`. An update that comes twice changes nothing. */
 export class RunView {
   /** The last number received; pass it as `after` to continue. */
@@ -17,7 +20,14 @@ export class RunView {
   readonly edges = new Map<string, EdgeStateFieldsFragment>()
   /** The text that each node has streamed. */
   readonly texts = new Map<string, string>()
+  /** The newest lines, oldest first. The server has all of them. */
   readonly log: LogLine[] = []
+  readonly #logLines: number
+
+  /** @param logLines How many lines of the log the view keeps at most. */
+  constructor({ logLines = LOG_LINES }: { logLines?: number } = {}) {
+    this.#logLines = logLines
+  }
 
   apply(update: RunUpdate): void {
     this.seq = Math.max(update.seq, this.seq ?? 0)
@@ -38,6 +48,7 @@ export class RunView {
       }
       case 'LogRecorded':
         this.log.push(update)
+        if (this.log.length > this.#logLines) this.log.shift()
         return
       case 'RunProgressed':
         this.progress = update.progress

@@ -163,3 +163,9 @@ test('text is written at its offset in code points', () => {
   for (const update of [delta(0, '😀b'), delta(2, 'c'), delta(1, 'bcd')]) view.apply(update)
   assert.equal(view.texts.get('a'), '😀bcd')
 })
+
+test('a view keeps the newest lines of the log', () => {
+  const view = new RunView({ logLines: 2 })
+  for (const seq of [1, 2, 3]) view.apply(log(seq).data.runUpdates)
+  assert.deepEqual([view.log.map(({ seq }) => seq), view.seq], [[2, 3], 3])
+})
