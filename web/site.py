@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 DIST = Path(__file__).with_name("dist")
-SECTIONS = ("workflows", "runs", "triggers", "secrets", "statistics")
+SECTIONS = ("workflows", "runs", "questions", "triggers", "secrets", "statistics")
 """The first parts of the addresses of the studio, as in `web/src/routes.tsx`."""
 STUDIO, GRAPHIQL = "index.html", "graphiql.html"
 # Nothing is loaded from other hosts, and no script is inline. Editors set styles from scripts, which

@@ -62,6 +62,11 @@ export const triggerRoute = createRoute({
   path: "/triggers/$triggerId",
   component: lazyRouteComponent(() => import("~/triggers/trigger_page"), "TriggerPage"),
 });
+const questions = createRoute({
+  getParentRoute: () => root,
+  path: "/questions",
+  component: lazyRouteComponent(() => import("~/questions/questions_page"), "QuestionsPage"),
+});
 const secrets = createRoute({
   getParentRoute: () => root,
   path: "/secrets",
@@ -84,7 +89,7 @@ const stringifySearch = (search: Record<string, unknown>) => {
 export const router = createRouter({
   parseSearch,
   stringifySearch,
-  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, triggersRoute, triggerRoute, secrets, statisticsRoute]),
+  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, questions, triggersRoute, triggerRoute, secrets, statisticsRoute]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: "intent",
 });

@@ -23,3 +23,10 @@ async def test_what_is_typed_is_kept(browser: ScenarioPlayer, system: SystemUnde
     assert report["afterServerAway"] == "server away"
     assert report["keptBesideOtherTab"]
     assert {"mine", "theirs"} <= set(report["merged"])
+
+
+async def test_views_workflows_and_the_theme_are_chosen_from_the_command_palette(
+    browser: ScenarioPlayer, system: SystemUnderTest
+) -> None:
+    report = await browser.play("commands", system.port)
+    assert (report["isBuilder"], report["theme"]) == (True, "dark")

@@ -10,7 +10,7 @@ import { Time } from "~/shell/time";
 const SchemaForm = lazy(() => import("~/forms/schema_form"));
 
 type Wait = NonNullable<RunWaitsQuery["run"]>["waits"][number];
-type InputWait = Extract<Wait, { waitId: string }>;
+export type InputWait = Extract<Wait, { waitId: string }>;
 
 /** Show what the run waits for. `milestone` rises when that may have changed. */
 export function Waits({ runId, milestone }: { runId: string; milestone: number }) {
@@ -46,7 +46,8 @@ function OtherWait({ wait }: { wait: Exclude<Wait, InputWait> }) {
 
 const ANY_ANSWER = { type: "string", title: "Answer" };
 
-function Question({ runId, wait, onAnswered }: { runId: string; wait: InputWait; onAnswered: () => void }) {
+/** A question, and the form of its answer. */
+export function Question({ runId, wait, onAnswered }: { runId: string; wait: InputWait; onAnswered: () => void }) {
   const [value, setValue] = useState<unknown>();
   const [problem, setProblem] = useState<string>();
   const [{ fetching }, resume] = useMutation(ResumeRunDocument);

@@ -50,7 +50,7 @@ export function followRun(runId: string, signal: AbortSignal): LiveStore {
 }
 
 class Follower {
-  readonly #view = new RunView();
+  readonly #view = new RunView({ logLines: LOG_LINES });
   readonly #runId: string;
   readonly #signal: AbortSignal;
   readonly #store: LiveStore;

@@ -1,9 +1,9 @@
 /** A run: its canvas coloured by state, and beside it what it has done. */
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useEffect, useMemo } from "react";
+import { useEffect, useMemo, useState } from "react";
 import { useQuery } from "urql";
 import { useStore } from "zustand";
-import { RunHeadFragmentDoc, RunPageDocument } from "~api";
+import { RunHeadFragmentDoc, RunPageDocument, RunSummaryFragmentDoc } from "~api";
 import { specOf } from "~/builder/spec";
 import { useMarks } from "~/canvas/marks";
 import { RunCanvas } from "~/canvas/run_canvas";
@@ -14,8 +14,9 @@ import { failureOf } from "~/shell/problems";
 import { Status } from "~/shell/status";
 import { RunActions } from "./actions";
 import { ConnectionBanner } from "./connection_banner";
-import type { LiveStore } from "./live_run";
+import { isTerminal, type LiveStore } from "./live_run";
 import { RunPanel } from "./run_panel";
+import { StartDialog } from "./start_dialog";
 import { PastOutput, TimeTravel } from "./time_travel";
 import { useCheckpoints, usePast } from "./use_checkpoints";
 import { useLiveRun } from "./use_live_run";
@@ -24,6 +25,7 @@ export function RunPage() {
   const { runId } = runRoute.useParams();
   const { node, tab, at } = runRoute.useSearch();
   const navigate = useNavigate();
+  const [isAgain, setAgain] = useState(false);
   const marks = useMarks();
   const live = useLiveRun(runId, marks);
   const milestone = useStore(live, (state) => state.status);
@@ -57,6 +59,11 @@ export function RunPage() {
           <LiveStatus live={live} standard={head?.status} />
         </h1>
         {head?.queueReason && <span className="faint">{head.queueReason.message}</span>}
+        {run?.workflow && isTerminal(head?.status) && (
+          <button type="button" onClick={() => setAgain(true)}>
+            Run with other inputs…
+          </button>
+        )}
         {run && <RunActions run={run} onDerived={open} />}
       </div>
       <div>
@@ -86,6 +93,20 @@ export function RunPage() {
           />
         </aside>
       </div>
+      {isAgain && run?.workflow && (
+        <StartDialog
+          workflowId={run.workflow.id}
+          inputSchema={run.version.inputSchema}
+          target={{ versionId: run.version.id }}
+          initial={readFragment(RunSummaryFragmentDoc, run).inputs}
+          isAgain
+          onClose={() => setAgain(false)}
+          onStarted={(id) => {
+            setAgain(false);
+            open(id);
+          }}
+        />
+      )}
     </div>
   );
 }

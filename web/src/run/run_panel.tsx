@@ -13,6 +13,7 @@ import { Tabs } from "~/shell/tabs";
 import { durationText, Time } from "~/shell/time";
 import { Waits } from "./answer_form";
 import type { LiveStore } from "./live_run";
+import { Timeline } from "./timeline_panel";
 import "./run.css";
 
 interface RunPanelProps {
@@ -28,7 +29,8 @@ interface RunPanelProps {
 export function RunPanel({ runId, run, live, node, tab, onTab, onNode }: RunPanelProps) {
   const milestone = useStore(live, (state) => state.milestone);
   const summary = { id: "run", title: "Run", content: () => <Summary run={run} runId={runId} milestone={milestone} onNode={onNode} /> };
-  const nodes = { id: "nodes", title: "Nodes", content: () => <NodeTable live={live} onNode={onNode} /> };
+  const facts = readFragment(RunSummaryFragmentDoc, run);
+  const nodes = { id: "nodes", title: "Timeline", content: () => <Timeline live={live} createdAt={facts?.createdAt} startedAt={facts?.startedAt ?? undefined} onNode={onNode} /> };
   const detail = node === undefined ? [] : [{ id: "node", title: node, content: () => <NodeDetail key={node} runId={runId} node={node} live={live} /> }];
   const log = { id: "log", title: "Log", content: () => <Log runId={runId} node={undefined} milestone={milestone} /> };
   const standard = node === undefined ? "run" : "node";
@@ -99,39 +101,6 @@ function Related({ title, id }: { title: string; id: string | undefined }) {
         </Link>
       </dd>
     </>
-  );
-}
-
-function NodeTable({ live, onNode }: { live: LiveStore; onNode: (node: string) => void }) {
-  const nodes = useStore(live, (state) => state.nodes);
-  if (nodes.size === 0) return <Loading what="the nodes" />;
-  return (
-    <table className="list">
-      <thead>
-        <tr>
-          <th scope="col">Node</th>
-          <th scope="col">Status</th>
-          <th scope="col" className="number">Duration</th>
-          <th scope="col" className="number">Visits</th>
-        </tr>
-      </thead>
-      <tbody>
-        {[...nodes.values()].map(({ nodeId, label, status, durationMs, visits }) => (
-          <tr key={nodeId}>
-            <td>
-              <button type="button" className="quiet" onClick={() => onNode(nodeId)} dir="auto">
-                {label || nodeId}
-              </button>
-            </td>
-            <td>
-              <Status status={status} />
-            </td>
-            <td className="number">{durationMs == null ? "" : durationText(durationMs)}</td>
-            <td className="number">{visits || ""}</td>
-          </tr>
-        ))}
-      </tbody>
-    </table>
   );
 }
 

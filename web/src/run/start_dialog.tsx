@@ -15,12 +15,14 @@ export interface StartDialogProps {
   /** What is run: a revision of the draft, or a version. */
   readonly target: Pick<RunWorkflowInput, "draftRevision" | "versionId">;
   readonly initial?: unknown;
+  /** Begin with `initial`, whatever was entered before. */
+  readonly isAgain?: boolean;
   readonly onStarted: (runId: string) => void;
   readonly onClose: () => void;
 }
 
-export function StartDialog({ workflowId, inputSchema, target, initial, onStarted, onClose }: StartDialogProps) {
-  const [inputs, setInputs] = useState<unknown>(() => lastInputs(workflowId) ?? initial ?? {});
+export function StartDialog({ workflowId, inputSchema, target, initial, isAgain, onStarted, onClose }: StartDialogProps) {
+  const [inputs, setInputs] = useState<unknown>(() => (isAgain ? undefined : lastInputs(workflowId)) ?? initial ?? {});
   const { start, problem, isBusy } = useStart(onStarted);
   const run = (value: unknown) => {
     rememberInputs(workflowId, value);

@@ -1,8 +1,8 @@
 /** The runs, newest first, kept current. The filters and the page are in the address, so a view is a link. */
 import { Link, useNavigate } from "@tanstack/react-router";
-import { useEffect, useMemo, useRef, useState } from "react";
-import { useClient, useQuery } from "urql";
-import { RunListChangesDocument, RunListDocument, RunRowFragmentDoc, type RunFilter, type RunListQuery } from "~api";
+import { useMemo, useState } from "react";
+import { useQuery } from "urql";
+import { RunListDocument, RunRowFragmentDoc, type RunFilter, type RunListQuery } from "~api";
 import { runsRoute } from "~/routes";
 import { readFragment, type FragmentType } from "~/shell/fragments";
 import { Empty, Failure, Loading } from "~/shell/notices";
@@ -14,25 +14,8 @@ import { BulkActions } from "./bulk_actions";
 import { BulkProgress } from "./bulk_progress";
 import { RunFilters, sourceWord } from "./run_filters";
 import { changedFilter, filterOf, isFiltered } from "./run_filter";
-import { throttled } from "./throttle";
+import { useRunChanges } from "./run_changes";
 import "./runs.css";
-
-const PAUSE_MS = 1000;
-
-/** Call `onChange` when a run of the list has changed, at most once a second. The cache changes the shown rows itself. */
-function useRunChanges(filter: RunFilter, projectId: string | undefined, onChange: () => void): void {
-  const client = useClient();
-  const latest = useRef(onChange);
-  useEffect(() => void (latest.current = onChange));
-  // A run that leaves a status has to leave the list, so its changes are followed in every status.
-  const { status: _, errorCode: __, ...watched } = filter;
-  const text = JSON.stringify({ filter: watched, ...(projectId ? { projectId } : {}) });
-  useEffect(() => {
-    const change = throttled(() => latest.current(), (run) => setTimeout(run, PAUSE_MS));
-    const { unsubscribe } = client.subscription(RunListChangesDocument, JSON.parse(text)).subscribe(({ data }) => data && change());
-    return unsubscribe;
-  }, [client, text]);
-}
 
 export function RunList() {
   const search = runsRoute.useSearch();

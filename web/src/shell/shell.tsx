@@ -1,6 +1,6 @@
 /** The frame of every view: navigation, who you are, theme and times. */
 import { Link, Outlet } from "@tanstack/react-router";
-import { Component, type ReactNode } from "react";
+import { Component, lazy, Suspense, useEffect, useState, type ReactNode } from "react";
 import { Provider, useQuery } from "urql";
 import { ShellViewerDocument } from "~api";
 import { api, endpoint } from "./api";
@@ -8,6 +8,8 @@ import { Failure } from "./notices";
 import { usePreferences, type Theme, type TimeStyle } from "./preferences";
 import { useSession } from "./session";
 import { SignIn } from "./sign_in";
+
+const CommandPalette = lazy(() => import("./command_palette"));
 
 const NEXT_THEME: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
 const NEXT_TIMES: Record<TimeStyle, TimeStyle> = { relative: "local", local: "utc", utc: "relative" };
@@ -27,7 +29,31 @@ function Frame() {
     <div className="app" key={turn}>
       <AppBar />
       <Content />
+      <Commands />
     </div>
+  );
+}
+
+/** The command palette by Mod+K, and the sheet of shortcuts by ?. */
+function Commands() {
+  const [open, setOpen] = useState<"commands" | "shortcuts">();
+  const isUnknown = useSession((session) => session.isUnknown);
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const isTyping = event.target instanceof Element && event.target.closest("input, textarea, select, [contenteditable]") !== null;
+      const wanted = (event.ctrlKey || event.metaKey) && event.key === "k" ? "commands" : event.key === "?" && !isTyping ? "shortcuts" : undefined;
+      if (wanted === undefined || document.querySelector("dialog[open]")) return;
+      event.preventDefault();
+      setOpen(wanted);
+    };
+    addEventListener("keydown", onKey);
+    return () => removeEventListener("keydown", onKey);
+  }, []);
+  if (open === undefined || isUnknown) return null;
+  return (
+    <Suspense>
+      <CommandPalette key={open} isSheet={open === "shortcuts"} onSheet={() => setOpen("shortcuts")} onClose={() => setOpen(undefined)} />
+    </Suspense>
   );
 }
 
@@ -57,6 +83,7 @@ function AppBar() {
       <nav aria-label="Main">
         <Link to="/workflows">Workflows</Link>
         <Link to="/runs">Runs</Link>
+        <Link to="/questions">Questions</Link>
         <Link to="/triggers">Triggers</Link>
         <Link to="/secrets">Secrets</Link>
         <Link to="/statistics">Statistics</Link>
