@@ -138,6 +138,9 @@ def check_answer(model: ChatModel, answer: ModelAnswer | None, ctx: NodeContext)
         if not model.accepts_cut:
             raise cut_failure(model)
         ctx.log(LogLevel.WARNING, f"the model {model.name!r} reached its token limit: the answer is cut")
+    if not (answer.text.strip() or answer.calls):
+        reason = "has only thinking and no text" if answer.thinking else "is empty"
+        ctx.log(LogLevel.WARNING, f"the answer of the model {model.name!r} {reason}")
     return answer
 
 

@@ -98,6 +98,24 @@ async def test_a_model_whose_call_was_cut_can_call_again(llm: LlmHarness, kind: 
 
 
 @pytest.mark.parametrize("kind", ["llm", "agent"])
+@pytest.mark.parametrize(
+    ("delta", "warned"),
+    [
+        ({"content": ""}, ["the answer of the model 'plain' is empty"]),
+        ({"content": " \n"}, ["the answer of the model 'plain' is empty"]),
+        ({"content": "<think>hm"}, ["the answer of the model 'plain' has only thinking and no text"]),
+        ({"reasoning_content": "hm"}, ["the answer of the model 'plain' has only thinking and no text"]),
+        ({"content": "0"}, []),
+    ],
+)
+async def test_an_answer_without_text_has_a_warning(
+    llm: LlmHarness, kind: str, delta: dict[str, Any], warned: list[str]
+) -> None:
+    _, harness = await run(llm, kind, said(delta))
+    assert [message for message in harness.log_messages if "the answer of" in message] == warned
+
+
+@pytest.mark.parametrize("kind", ["llm", "agent"])
 async def test_a_cut_answer_fails_where_the_node_asks_for_it(llm: LlmHarness, kind: str) -> None:
     chunks = said({"content": "Half an ans"}, reason="length")
     failed = await failure(llm, kind, chunks, onTruncated="fail")
