@@ -21,6 +21,7 @@ from engine.states import LEASED, TERMINAL, WITH_DEADLINE, WITH_TIMEOUT, RunStat
 from persistence.db.tables.base import Id, Moment, metadata, project_column, run_column
 
 _STOPPING = sql_list(TERMINAL | {RunStatus.CANCELLING})
+_HAS_ENDED, _HAS_DEADLINE = (text(f"status IN {sql_list(statuses)}") for statuses in (TERMINAL, WITH_DEADLINE))
 
 runs = Table(
     "runs",
@@ -102,10 +103,12 @@ runs = Table(
     Column("cancelled_at", Moment),
     Column("finished_at", Moment),
     Index("ix_runs_project_id_id", "project_id", "id"),
-    Index("ix_runs_project_id_status_id", "project_id", "status", "id"),
+    Index("ix_runs_project_id_ended", "project_id", "status", "id", postgresql_where=_HAS_ENDED),
+    # Of runs that may rest for long. Lists of the other statuses use ix_runs_active: a run passes them soon.
+    Index("ix_runs_project_id_idle", "project_id", "status", "id", postgresql_where=_HAS_DEADLINE),
     Index("ix_runs_project_id_source_id", "project_id", "source", "id"),
     Index("ix_runs_workflow_id_id", "workflow_id", "id"),
-    Index("ix_runs_workflow_id_status_id", "workflow_id", "status", "id"),
+    Index("ix_runs_workflow_id_ended", "workflow_id", "status", "id", postgresql_where=_HAS_ENDED),
     Index("ix_runs_version_id_id", "version_id", "id"),
     Index("ix_runs_tags", "tags", postgresql_using="gin", postgresql_where=text("tags <> '{}'")),
     Index("ix_runs_error_code", text("(error->>'code')"), "id", postgresql_where=text("error IS NOT NULL")),

@@ -185,7 +185,8 @@ async def test_lists_of_many_runs_use_indexes_and_count_only_when_asked(
     filters = [
         {}, {"tags": ["n400"]}, {"tags": ["no"]}, {"error_code": ["NO"]}, {"trigger_id": "trg_no"}, {"duration_ms_min": 1e9},
         {"search": "answered 503 with 100% \\_23133"}, {"search": "nowhere"}, {"search": "n400"}, {"search": "invoices"},
-        {"workflow_id": "wf_no"}, {"status": ["CANCELLED"]},
+        {"workflow_id": "wf_no"}, {"status": ["CANCELLED"]}, {"status": ["PAUSED", "PENDING"]},
+        {"status": ["QUEUED"]}, {"status": ["FAILED", "WAITING", "RUNNING"], "workflow_id": "wf_no"}, {"status": []},
     ]  # fmt: skip
     for where in filters:
         for order in ALL_ORDERS[1::2]:
