@@ -102,6 +102,7 @@ async def read_operation(request: Request, context: Context, documents: TrustedD
         raise RequestRefused(405, f"Operations are sent by GET or POST, not by {request.method}.", ALLOW)
     if request.method == "POST":
         _check_content_type(request.headers.get("content-type", ""))
+        _check_content_coding(request.headers.get("content-encoding", ""))
         members = await _parsed(await request.body(), context.caller.subject)
     else:
         members = _query_parameters(request)
@@ -178,6 +179,13 @@ def _check_content_type(content_type: str) -> None:
         raise RequestRefused(
             415, f"The body of an operation is {PLAIN_JSON} in UTF-8, {found}.", {"Accept": PLAIN_JSON}
         )
+
+
+def _check_content_coding(coding: str) -> None:
+    """Refuse a compressed body (RFC 9110, section 15.5.16): its size would say nothing about its content."""
+    if coding.strip().lower() not in ("", "identity"):
+        message = f"The body of an operation is sent without a content coding, not with {coding[:100]!r}."
+        raise RequestRefused(415, message, {"Accept-Encoding": "identity"})
 
 
 def _query_parameters(request: Request) -> dict[str, Any]:

@@ -85,28 +85,28 @@ async def test_a_mutation_by_get_is_refused(client: httpx.AsyncClient) -> None:
     assert response.headers["allow"] == "POST"
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"{",
-        b"[]",
-        b"5",
-        b"null",
-        b'"text"',
-        b"{}",
-        b'{"query": 5}',
-        b'{"query": "{ templates { name } }", "variables": [1]}',
-        b'{"query": "{ templates { name } }", "variables": {"x": NaN}}',
-        b'{"query": "{ templates { name } }", "variables": {"x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}}",
-        b'{"query": "{ templates { name } }", "variables": {"x": ' + b"9" * 5000 + b"}}",
-        b"\xff\xfe",
-    ],
+NO_OPERATIONS = (
+    b"",
+    b"{",
+    b"[]",
+    b"5",
+    b"null",
+    b'"text"',
+    b"{}",
+    b'{"query": 5}',
+    b'{"query": "{ templates { name } }", "variables": [1]}',
+    b'{"query": "{ templates { name } }", "variables": {"x": NaN}}',
+    b'{"query": "{ templates { name } }", "variables": {"x": ' + b"[" * 50_000 + b"]" * 50_000 + b"}}",
+    b'{"query": "{ templates { name } }", "variables": {"x": ' + b"9" * 5000 + b"}}",
+    b"\xff\xfe",
 )
-async def test_a_body_that_is_no_operation_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
-    response = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
-    assert response.status_code == 400
-    assert response.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
+
+
+async def test_a_body_that_is_no_operation_is_refused(client: httpx.AsyncClient) -> None:
+    for body in NO_OPERATIONS:
+        response = await client.post("/graphql", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code == 400, body[:80]
+        assert response.json()["errors"][0]["extensions"]["code"] == "VALIDATION"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -219,15 +219,15 @@ SENT_BY_OTHER_SITES: list[dict[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("headers", SENT_BY_OTHER_SITES, ids=str)
-async def test_no_page_of_another_site_runs_an_operation(client: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_no_page_of_another_site_runs_an_operation(client: httpx.AsyncClient) -> None:
     query = 'mutation { createWorkflow(input: {name: "by another site"}) { errors { code } } }'
-    read = await client.get("/graphql", params={"query": "{ tools { name } }"}, headers=headers)
-    written = await client.post("/graphql", json={"query": query}, headers=headers)
-    form = await client.post("/graphql", data={"operations": "{}"}, headers=headers)
-    assert [response.status_code for response in (read, written, form)] == [403] * 3
-    [error] = written.json()["errors"]
-    assert error["extensions"]["code"] == "FORBIDDEN" and "other sites" in error["message"]
+    for headers in SENT_BY_OTHER_SITES:
+        read = await client.get("/graphql", params={"query": "{ tools { name } }"}, headers=headers)
+        written = await client.post("/graphql", json={"query": query}, headers=headers)
+        form = await client.post("/graphql", data={"operations": "{}"}, headers=headers)
+        assert [response.status_code for response in (read, written, form)] == [403] * 3, headers
+        [error] = written.json()["errors"]
+        assert error["extensions"]["code"] == "FORBIDDEN" and "other sites" in error["message"]
     names = (await execute(client, "{ workflows { nodes { name } } }"))["workflows"]["nodes"]
     assert names == []
 

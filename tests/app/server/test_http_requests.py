@@ -29,16 +29,18 @@ async def test_options_and_head_are_answered(client: httpx.AsyncClient) -> None:
     assert (head.status_code, head.content) == (200, b"")
 
 
-@pytest.mark.parametrize(
-    "content_type",
-    [None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx",
-     "application/json; charset=latin-1", "application/graphql"],
-)  # fmt: skip
-async def test_a_body_of_another_type_is_415(client: httpx.AsyncClient, content_type: str | None) -> None:
-    headers = {} if content_type is None else {"Content-Type": content_type}
-    response = await client.post("/graphql", content=b'{"query": "{ viewer { subject } }"}', headers=headers)
-    assert (response.status_code, codes(response)) == (415, ["VALIDATION"])
-    assert "application/json" in response.json()["errors"][0]["message"]
+OTHER_TYPES = (
+    *(None, "", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"),
+    *("application/jsonx", "application/json; charset=latin-1", "application/graphql"),
+)
+
+
+async def test_a_body_of_another_type_is_415(client: httpx.AsyncClient) -> None:
+    for content_type in OTHER_TYPES:
+        headers = {} if content_type is None else {"Content-Type": content_type}
+        response = await client.post("/graphql", content=b'{"query": "{ viewer { subject } }"}', headers=headers)
+        assert (response.status_code, codes(response)) == (415, ["VALIDATION"])
+        assert "application/json" in response.json()["errors"][0]["message"]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +65,11 @@ WRONG_MEMBERS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("accept", ["application/json", "application/graphql-response+json"])
-@pytest.mark.parametrize("members", WRONG_MEMBERS, ids=str)
-async def test_a_member_of_the_wrong_type_is_400(
-    client: httpx.AsyncClient, members: dict[str, Any], accept: str
-) -> None:
-    response = await client.post("/graphql", json={**QUERY, **members}, headers={"Accept": accept})
-    assert (response.status_code, codes(response)) == (400, ["VALIDATION"])
-    assert response.headers["content-type"].startswith(accept)
+async def test_a_member_of_the_wrong_type_is_400(client: httpx.AsyncClient, accept: str) -> None:
+    for members in WRONG_MEMBERS:
+        response = await client.post("/graphql", json={**QUERY, **members}, headers={"Accept": accept})
+        assert (response.status_code, codes(response)) == (400, ["VALIDATION"]), members
+        assert response.headers["content-type"].startswith(accept)
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/graphql/x", "/assets/nothing.js", "/%00", "/health/x"])
