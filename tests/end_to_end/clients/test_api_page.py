@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -185,18 +186,29 @@ def test_the_graphql_blocks_are_valid(block: str) -> None:
     assert [error.message for error in validate(schema, parse(block))] == []
 
 
-@pytest.mark.parametrize("language", ["python", "typescript"])
+async def live_view(client: str) -> tuple[object, ...]:
+    """Return the command of a live view."""
+    folder = ROOT / "examples" / "live_view"
+    if client == "python":
+        return sys.executable, folder / "live_view.py"
+    if client == "typescript":
+        return node_folder() / "node", await compiled("live_view", (folder / "live_view.ts").read_text())
+    node = await asyncio.to_thread(node_with_packages)
+    copy = FOLDER / "node_modules" / f"live_view.{os.getpid()}"
+    copy.mkdir(exist_ok=True)
+    for file in (*folder.glob("*.mjs"), ROOT / "schema" / "client_cache.json"):
+        shutil.copy(file, copy)
+    return node.program, copy / f"{client}.mjs"
+
+
+@pytest.mark.parametrize("client", ["python", "typescript", "urql", "apollo"])
 async def test_a_live_view_shows_a_run_to_its_end_and_answers_its_question(
-    system: SystemUnderTest, language: str
+    system: SystemUnderTest, client: str
 ) -> None:
     url = f"http://127.0.0.1:{system.port}/graphql"
-    async with AsyncClient(url) as client:
-        run_id = (await client.run_adhoc(QUESTION)).id
-    folder = ROOT / "examples" / "live_view"
-    if language == "python":
-        command: tuple[object, ...] = (sys.executable, folder / "live_view.py")
-    else:
-        command = (node_folder() / "node", await compiled("live_view", (folder / "live_view.ts").read_text()))
+    async with AsyncClient(url) as caller:
+        run_id = (await caller.run_adhoc(QUESTION)).id
+    command = await live_view(client)
     printed = await run_program(*command, run_id, folder=PACKAGE, answers='"yes"\n', TREADLE_URL=url)
     assert re.search(r"ask +WAITING", printed)
     assert "Go on?" in printed
