@@ -21,6 +21,8 @@ from app.settings import Settings
 from tests.app.server.sign_in.issuer import SECRET, token
 from tests.app.server.sign_in.oidc_issuers import Browser, serving_issuers
 from tests.app_server import TRANSPORT, serving
+from tests.end_to_end.support.browser import in_browser
+from tests.programs import installed, path_of
 
 VIEWER = {"query": "{ viewer { subject projects { name } scopes } }"}
 WATCH = {"id": "1", "type": "subscribe", "payload": {"query": "subscription { runs { id } }"}}
@@ -266,3 +268,16 @@ async def test_pages_of_other_sites_cannot_use_the_session(site: Site) -> None:
 )
 def test_only_paths_of_this_server_are_returned_to(path: str | None, own: str) -> None:
     assert own_path(path) == own
+
+
+@pytest.mark.parametrize("program", installed("chromium"))
+async def test_a_browser_signs_in_from_the_studio_by_code_and_pkce(site: Site, program: str) -> None:
+    report = await asyncio.to_thread(in_browser, "sign_in.mjs", site.home, path_of(program) or program)
+    assert "failure" not in report, report["failure"]
+    asked = report["authorization"]
+    assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
+    assert len(asked["code_challenge"]) == 43 and asked["state"] and asked["nonce"]
+    assert report["before"] == [[401, None], 4403]
+    assert (report["path"], report["after"]) == ("/runs", [[200, "ada"], "connection_ack"])
+    assert ["treadle_session", True, "Lax"] in report["cookies"]
+    assert not report["readable"]
