@@ -25,8 +25,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app.errors import StoreError, UnavailableError
 from app.settings import Settings
-from persistence.db import migrate
-from persistence.db.database import dsn
+from persistence.db import barrier, migrate
+from persistence.db.database import create_pool, dsn
 from persistence.maintenance.presence import count_live
 
 log = structlog.get_logger(__name__)
@@ -132,6 +132,14 @@ async def clock_difference_s(url: str) -> float:
             return float(there) - (before + time.time()) / 2
         finally:
             await connection.close(timeout=RESPONSE_S)
+
+
+async def row_security_problem(url: str) -> str | None:
+    """Return why callers of the database at `url` are not behind row-level security, and what to do. Raises StoreError."""
+    with _store_errors(describe_postgres(url)):
+        async with create_pool(url, size=1) as pool:
+            found = await barrier.inspect(pool)
+    return None if found.problem is None else f"{found.problem}: {found.remedy}"
 
 
 async def worker_counts(url: str) -> tuple[int, int]:

@@ -22,7 +22,7 @@ async def api_keys_of(context: Context, project_id: str | None) -> list[ApiKey]:
     if project_id is not None:
         require(context.caller, QUERIES["apiKeys"], project_id)
     chosen = context.caller.projects if project_id is None else [project_id]
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await api_keys.of_projects(connection, context.caller, chosen)
 
 

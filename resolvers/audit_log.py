@@ -20,5 +20,5 @@ async def entry_page(
         require(context.caller, QUERIES["auditLog"], project_id)
     chosen = context.caller.projects if project_id is None else [project_id]
     range_ = arguments.checked(Prefix.AUDIT_ENTRY)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await audit_log.page(connection, context.caller, range_, chosen, where)

@@ -167,7 +167,7 @@ async def models(context: Context, project_id: str | None) -> list[ModelInfo]:
     if catalog is None:
         return []
     if project_id is None and catalog.has_secrets:
-        async with context.database.connect() as connection:
+        async with context.read() as connection:
             project_id = await projects.default_id(connection, context.caller)
     return await catalog.listed(project_id)
 

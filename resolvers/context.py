@@ -1,10 +1,12 @@
 """Context of a request or WebSocket: the caller and the long-lived resources of this process."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller
@@ -46,6 +48,10 @@ class Context:
 
     def __post_init__(self) -> None:
         self.loaders = Loaders(self.database, self.caller)
+
+    def read(self, *, is_snapshot: bool = False) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Open a connection for reads of the caller; see `Database.read`."""
+        return self.database.read(self.caller.projects, is_snapshot=is_snapshot)
 
     def sign_in(self, caller: Caller) -> None:
         """Replace the caller of a WebSocket, before its first operation."""

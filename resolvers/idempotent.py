@@ -149,7 +149,7 @@ async def _run_idempotent(
         except Busy:
             # The run that uses up the concurrency limit may be that of the first call with this
             # key.
-            async with context.database.connect() as connection:
+            async with context.read() as connection:
                 if first_run_id := await idempotency.find(connection, project_id, key, hashed):
                     return await known_run(connection, context, first_run_id)
             raise
@@ -230,7 +230,7 @@ async def call_once(
 
 
 async def _find(context: Context, call: KeyedCall) -> FirstCall | None:
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await mutation_keys.find(connection, context.caller, call)
 
 

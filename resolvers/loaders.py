@@ -136,7 +136,7 @@ class Loaders:
         """Return the `load_fn` of a DataLoader: it reads many keys in one statement."""
 
         async def load(keys: list[KeyT]) -> list[ValueT | None]:
-            async with self._statements, self._database.connect() as connection:
+            async with self._statements, self._database.read(self._caller.projects) as connection:
                 values = await query(connection, self._caller, list(dict.fromkeys(keys)))
             return [values.get(key) for key in keys]
 

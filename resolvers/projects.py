@@ -17,13 +17,13 @@ async def project(context: Context, project_id: str) -> Project | None:
 
 async def project_page(context: Context, arguments: PageArguments) -> Page[Project]:
     range_ = arguments.checked(Prefix.PROJECT)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await projects.page(connection, context.caller, range_)
 
 
 async def own_projects(context: Context) -> list[Project]:
     """Return all projects of the caller by name."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         by_id = await projects.get_many(connection, context.caller, context.caller.projects)
     return sorted(by_id.values(), key=lambda project: project.name)
 

@@ -41,7 +41,7 @@ async def secrets_of(context: Context, project_id: str | None) -> list[Secret]:
     if project_id is not None:
         require(context.caller, QUERIES["secrets"], project_id)
     projects = context.caller.projects if project_id is None else [project_id]
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await store.list_by_name(connection, context.caller, projects)
 
 

@@ -16,6 +16,8 @@ async def count_statements(database: Database) -> AsyncIterator[list[str]]:
     def append(_c: object, _k: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
+    async with database.read([]):  # The first read inspects the policies of the database.
+        pass
     # All connections that the asyncpg pool can have: a connection opened later would have no
     # logger.
     connections = [await database.pool.acquire() for _ in range(database.pool.get_max_size())]

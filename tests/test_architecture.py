@@ -25,6 +25,7 @@ LIMITS = {
     "A mutation": 5,
     "An event": 5,
     "A column of runs": 6,
+    "A table": 3,
     "A column of node states": 4,
     "A setting": 2,
     "A trigger kind": 2,

@@ -27,6 +27,7 @@ from app.preflight import (
     postgres_version,
     redis_problem,
     redis_version,
+    row_security_problem,
     worker_counts,
 )
 from app.settings import Settings, unknown_variables
@@ -159,9 +160,11 @@ async def _database(settings: Settings) -> CheckResult:
         if current > NEWEST:
             note = f"migrated by a newer Treadle (to {current}; this one knows {NEWEST}): upgrade this host, too"
             return True, f"{location}, version {version}, {note}"
+        if problem := await row_security_problem(settings.database_url):
+            return False, f"{location}, version {version}, migrated, but without row-level security. {problem}"
     except StoreError as error:
         return False, str(error)
-    return True, f"{location}, version {version}, migrated"
+    return True, f"{location}, version {version}, migrated, with row-level security"
 
 
 async def _limit(settings: Settings) -> str:

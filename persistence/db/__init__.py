@@ -2,6 +2,7 @@
 
 Modules:
     advisory_locks: `AdvisoryLock`, the keys of advisory locks.
+    barrier: `Barrier`, row-level security for the reads of callers.
     clock_skew: `ClockSkew`, the difference between the host's and the database's clock.
     database: `Database`, the connection pools of a process.
     deadlines: `Deadlines`, the configured time limits of run statuses.

@@ -10,6 +10,7 @@ from pathlib import Path
 import asyncpg
 from sqlalchemy import Connection, text
 
+from persistence.db import barrier
 from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import create_engine, dsn
 from persistence.db.online_steps import prepare, undo
@@ -41,6 +42,7 @@ async def migrate(url: str) -> None:
             "the backup that was made before the upgrade"
         )
     if current == NEWEST:
+        await barrier.install(dsn(url))
         return
     try:
         await prepare(url, AdvisoryLock.MIGRATIONS)
@@ -48,6 +50,7 @@ async def migrate(url: str) -> None:
     except BaseException:
         await undo(url)
         raise
+    await barrier.install(dsn(url))
 
 
 async def _apply(url: str) -> None:

@@ -5,6 +5,7 @@ import binascii
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from sqlalchemy import ARRAY, ColumnElement, Select, Text, cast, func, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from persistence.caller import Caller
+from persistence.db import barrier
 from persistence.db.ids import Prefix
 from persistence.problems import Invalid, invalid
 
@@ -134,7 +136,9 @@ async def totals(connection: AsyncConnection, _: Caller, counted: Sequence[Selec
     """Count lists, each up to one more than COUNTED. Each query has the condition of its caller."""
     sizes: dict[Select[Any], int] = {}
     for query in counted:
-        sizes[query] = (await connection.execute(select(func.count()).select_from(query.subquery()))).scalar_one()
+        count = select(func.count()).select_from(query.subquery())
+        async with barrier.before(connection) if barrier.needs_index(query) else nullcontext():
+            sizes[query] = (await connection.execute(count)).scalar_one()
     return sizes
 
 

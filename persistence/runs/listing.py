@@ -3,7 +3,7 @@
 Every query is limited to the caller's projects.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     FromClause,
+    RowMapping,
     Select,
     Text,
     and_,
@@ -28,6 +29,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.isolation.loop_share import in_turns
 from engine.states import RunStatus
 from persistence.caller import Caller
+from persistence.db import barrier
 from persistence.db.pagination import Page, group_by_parent, make_page, page_of_each, to_count
 from persistence.db.tables import runs, versions
 from persistence.runs.run import COLUMNS, Run, run_of
@@ -71,8 +73,8 @@ async def pages(
         if one.where.search is None and one.range_.is_newest_first:
             query = select(*COLUMNS).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
             by_parent: dict[str, list[Run]] = {id: [] for id in ids}
-            rows = await connection.execute(page_of_each(query, runs.c[one.of], ids, one.range_))
-            async for row in in_turns(rows.mappings()):
+            query = page_of_each(query, runs.c[one.of], ids, one.range_)
+            async for row in in_turns(await _rows(connection, query, one.where, one.range_)):
                 by_parent[row[one.of]].append(run_of(row))
             found = {id: make_page(by_parent[id], one.range_, lists[id].counted(one.range_)) for id in ids}
         else:
@@ -82,8 +84,27 @@ async def pages(
 
 
 async def _page(connection: AsyncConnection, list_: "RunList", range_: RunRange) -> Page[Run]:
-    rows = await connection.execute(list_.page(range_))
-    return make_page([run_of(row) async for row in in_turns(rows.mappings())], range_, list_.counted(range_))
+    rows = await _rows(connection, list_.page(range_), list_.where, range_)
+    return make_page([run_of(row) async for row in in_turns(rows)], range_, list_.counted(range_))
+
+
+async def _rows(
+    connection: AsyncConnection, query: Select[Any], where: RunFilter, range_: RunRange
+) -> Iterable[RowMapping]:
+    """Read the runs of a query. If it needs an index that no policy lets it use, its ids are read first."""
+    if barrier.is_behind(connection) and _needs_index(where, range_):
+        async with barrier.before(connection):
+            ids = list((await connection.execute(query.with_only_columns(query.selected_columns.id))).scalars())
+        position = func.array_position(cast(ids, ARRAY(Text)), runs.c.id)
+        query = select(runs).where(runs.c.id.in_(ids)).order_by(position)
+    rows: Iterable[RowMapping] = (await connection.execute(query)).mappings()
+    return rows
+
+
+def _needs_index(where: RunFilter, range_: RunRange) -> bool:
+    """Whether an index on tags, errors or durations may answer the query."""
+    filters = (where.tags, where.error_code, where.search, where.duration_ms_min, where.duration_ms_max)
+    return range_.sort.field is RunOrderField.DURATION or any(one is not None for one in filters)
 
 
 class RunList:
@@ -96,7 +117,7 @@ class RunList:
     """
 
     def __init__(self, projects: Sequence[str], where: RunFilter, parent: ColumnElement[bool] | None = None) -> None:
-        self._projects, self._where = projects, where
+        self._projects, self.where = projects, where
         self._conditions = [*conditions(where), *(() if parent is None else (parent,))]
         self._is_of_workflow = parent is not None
 
@@ -114,7 +135,8 @@ class RunList:
             return to_count(query.where(*range_.sort.conditions())).order_by(*range_.sort.key())
 
         found = self._found(within, is_sorted_by_id=True)
-        return within(self._all(runs.c.id)) if found is None else to_count(select(found.subquery()))
+        counted = within(self._all(runs.c.id)) if found is None else to_count(select(found.subquery()))
+        return barrier.by_index(counted) if _needs_index(self.where, range_) else counted
 
     def _all(self, *selected: Any) -> Select[Any]:
         return select(*selected).where(runs.c.project_id.in_(self._projects), *self._conditions)
@@ -126,11 +148,11 @@ class RunList:
 
         None if one index has them in the order.
         """
-        if self._where.search is None and (is_sorted_by_id or len(self._projects) == 1):
+        if self.where.search is None and (is_sorted_by_id or len(self._projects) == 1):
             return None
-        searched = [select(runs.c.id)] if self._where.search is None else searches(self._where)
+        searched = [select(runs.c.id)] if self.where.search is None else searches(self.where)
         found = [self._of_projects(query, within, is_sorted_by_id) for query in searched]
-        named = None if self._is_of_workflow else named_workflows(self._where, self._projects)
+        named = None if self._is_of_workflow else named_workflows(self.where, self._projects)
         if named is not None:
             found.append(_of_each(self._all(runs.c.id), runs.c.workflow_id, named.subquery(), within))
         return union(*found)

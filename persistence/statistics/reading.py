@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from engine.states import TERMINAL, RunStatus
 from persistence.caller import Caller
@@ -18,6 +19,7 @@ from persistence.statistics.counts import Counts, add
 from persistence.statistics.folding import HOURS_DAYS, WHOLE_PROJECT, sums_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+Connection: TypeAlias = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
 MOST_ACTIVE = 10_000
 """More active runs are not counted."""
 
@@ -61,7 +63,7 @@ class Period:
 
 
 async def counts_by_start(
-    pool: asyncpg.Pool,
+    connection: Connection,
     caller: Caller,
     projects: Sequence[str],
     period: Period,
@@ -72,7 +74,7 @@ async def counts_by_start(
     """Read counters by the start of their hour or day, and by node.
 
     Args:
-        pool: Connections to Postgres.
+        connection: A connection or a pool of asyncpg.
         caller: The caller. Projects that it may not see have no runs.
         projects: The projects.
         period: The period and the workflow.
@@ -86,7 +88,7 @@ async def counts_by_start(
         last_day = max(first_day, Bucket.DAY.start_of(period.until))
     visible = [one for one in projects if one in caller.roles]
     workflow_id = WHOLE_PROJECT if period.workflow_id is None else period.workflow_id
-    rows = await pool.fetch(
+    rows = await connection.fetch(
         _NODES if of_nodes else _RUNS, visible, workflow_id, period.since, period.until, first_day, last_day
     )
     found: dict[tuple[datetime, str], Counts] = defaultdict(Counts)
@@ -106,11 +108,11 @@ def _decoded(end: Mapping[str, Any]) -> dict[str, Any]:
     return {**end, "finished_at": datetime.fromisoformat(end["finished_at"]).astimezone(UTC)}
 
 
-async def active(pool: asyncpg.Pool, caller: Caller, projects: Sequence[str], workflow_id: str | None) -> int:
+async def active(connection: Connection, caller: Caller, projects: Sequence[str], workflow_id: str | None) -> int:
     """Count the active runs, up to MOST_ACTIVE."""
     visible = [one for one in projects if one in caller.roles]
     statuses = sorted(set(RunStatus) - TERMINAL)
-    return int(await pool.fetchval(_ACTIVE, visible, workflow_id, statuses, MOST_ACTIVE))
+    return int(await connection.fetchval(_ACTIVE, visible, workflow_id, statuses, MOST_ACTIVE))
 
 
 _SUMS = """

@@ -40,7 +40,7 @@ async def rules_of(context: Context, project_id: str | None) -> list[AlertRule]:
     if project_id is not None:
         require(context.caller, QUERIES["alertRules"], project_id)
     chosen = context.caller.projects if project_id is None else [project_id]
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await alert_rules.of_projects(connection, context.caller, chosen)
 
 

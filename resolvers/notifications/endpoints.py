@@ -39,7 +39,7 @@ async def endpoints_of(context: Context, project_id: str | None) -> list[Notific
     if project_id is not None:
         require(context.caller, QUERIES["endpoints"], project_id)
     chosen = context.caller.projects if project_id is None else [project_id]
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await endpoints.of_projects(connection, context.caller, chosen)
 
 

@@ -71,7 +71,7 @@ async def _cancel_active(context: Context, workflow_id: str, reason: str) -> lis
     """Cancel the active runs of a workflow, and return those whose code has not stopped yet."""
     while await shielded(_cancel_batch(context, workflow_id, reason)) >= commands.BATCH:
         pass
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         active = await workflows.active_run_ids(connection, context.caller, workflow_id)
         by_id = await runs.get_many(connection, context.caller, active)
     return [run for run in by_id.values() if run.status is RunStatus.CANCELLING]
@@ -165,7 +165,7 @@ async def _answer_problems(context: Context, run_id: str, wait_id: str, answer: 
 
     It runs in a thread, because a schema may take long to check.
     """
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         schema = await waits.schema_of(connection, context.caller, run_id, wait_id)
     problems = await to_thread(check_inputs, answer, schema)
     return [replace(problem, field=problem.field.replace("inputs", "input.answer", 1)) for problem in problems]
@@ -203,5 +203,5 @@ async def _idle_with_head(context: Context, run: Run, timeout_ms: int) -> tuple[
     run = await wait_until_idle(context, run, timeout_ms)
     if run.status is not RunStatus.PAUSED:
         return run, None
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return run, await history.head(connection, context.caller, run.id)

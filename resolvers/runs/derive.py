@@ -327,7 +327,7 @@ async def _accept(
 
 
 async def _checkpoint(context: Context, checkpoint_id: str) -> Checkpoint:
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         by_id = await history.checkpoints_by_id(connection, context.caller, [checkpoint_id])
     if checkpoint_id not in by_id:
         raise NotFound(checkpoint_id, EXPIRED_CHECKPOINT)

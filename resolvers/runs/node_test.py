@@ -94,7 +94,7 @@ async def test_node(context: Context, arguments: NodeTestArguments) -> SingleNod
         config={} if arguments.config is None else arguments.config,
         values={} if arguments.values is None else arguments.values,
     )
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         project_id = await project_for(connection, context.caller, MUTATIONS["testNode"], arguments.project_id)
     await suspension.call(_check, arguments)
     run_id = new_id(Prefix.RUN)

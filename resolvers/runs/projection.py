@@ -6,7 +6,6 @@ read at the number that it has seen.
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import EdgeState, NodeChange, NodeState, StatusChange
@@ -103,8 +102,7 @@ async def read_projection(context: Context, run_id: str, seq: int | None, *, wit
         ExpiredHistory: Retention has deleted the history, unless `seq` is the last event.
         Invalid: The run has no event `seq`.
     """
-    async with context.database.begin() as connection:
-        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
+    async with context.read(is_snapshot=True) as connection:
         run = await runs.get(connection, context.caller, run_id)
         if run is None:
             raise NotFound(run_id)

@@ -167,7 +167,7 @@ async def run_page(
     if project_id is not None:
         require(context.caller, QUERIES["runs"], project_id)
     range_ = order.checked(arguments)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await listing.page(connection, context.caller, range_, project_id=project_id, where=where)
 
 

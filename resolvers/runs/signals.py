@@ -80,7 +80,7 @@ async def send_event(context: Context, arguments: EventArguments) -> tuple[list[
     if arguments.run_id is not None:
         project_id = (await own_run(context, "sendEvent", arguments.run_id)).project_id
     else:
-        async with context.database.connect() as connection:
+        async with context.read() as connection:
             workflow = await workflows.get(connection, context.caller, arguments.workflow_id or "")
         project_id = workflow.project_id
         require(context.caller, MUTATIONS["sendEvent"], project_id)
@@ -102,7 +102,7 @@ async def send_event(context: Context, arguments: EventArguments) -> tuple[list[
         sent = await _send(context, new)
     except Invalid as problem:
         raise Invalid([replace(one, field=f"input.{one.field}") for one in problem.errors]) from problem
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         by_id = await runs.get_many(connection, context.caller, list(sent.run_ids))
     return [by_id[id] for id in sent.run_ids if id in by_id], sent.signal
 
@@ -130,7 +130,7 @@ def _check(arguments: EventArguments) -> None:
 async def _send(context: Context, new: NewSignal) -> Sent:
     """Check the payload against the schemas of all waits for it, and send it."""
     for _ in range(MAX_ATTEMPTS):
-        async with context.database.connect() as connection:
+        async with context.read() as connection:
             found = await delivery.find_waits(connection, new)
         problems = {wait_id: await to_thread(check_inputs, new.payload, schema) for wait_id, schema in found}
         renamed = {
@@ -209,7 +209,7 @@ async def _receive(context: Context, callback: Callback, new: NewSignal, message
 
 async def _refuse_late(context: Context, new: NewSignal, problem: Problem) -> HookResponse:
     """Refuse a request to an address that was used before, or is too old. A repeat of the same is accepted."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         is_repeat = await delivery.same_callback_was_accepted(connection, new)
     if is_repeat:
         async with context.database.begin() as connection:

@@ -72,7 +72,7 @@ async def run_workflow(context: Context, arguments: StartArguments) -> Run:
 async def run_adhoc(context: Context, arguments: StartArguments) -> Run:
     """Start a run of a spec that belongs to no workflow. Mode SYNC as in `run_workflow`."""
     check_wait(arguments.timeout_ms)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         project_id = await project_for(connection, context.caller, MUTATIONS["runAdhoc"], arguments.project_id)
     content = content_to_save(context, arguments.spec)
     await check_runnable(context, content.spec)
@@ -137,7 +137,7 @@ async def _is_idle(context: Context, run: Run) -> bool:
     """
     if run.status is not RunStatus.WAITING:
         return run.status.is_idle
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         open_waits = (await waits.of_runs(connection, context.caller, [run.id]))[run.id]
     return any(wait.kind is WaitKind.INPUT for wait in open_waits)
 
@@ -233,7 +233,7 @@ def _new(arguments: StartArguments, version: Version, *, start: bool) -> NewRun:
 
 async def own_run(context: Context, operation: str, run_id: str) -> Run:
     """Return a run for which the caller may use a mutation. Raises NotFound, Forbidden."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         run = await known_run(connection, context, run_id)
     require(context.caller, MUTATIONS[operation], run.project_id)
     return run

@@ -198,7 +198,7 @@ async def run_events(
     context: Context, run_id: str, after: int, *, with_values: bool = False
 ) -> AsyncGenerator[EventView]:
     """Follow the events of a run after a number. Raises NotFound, Invalid."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         run = await runs.get(connection, context.caller, run_id)
     if run is None:
         raise NotFound(run_id)
@@ -266,5 +266,5 @@ async def draft_saves(context: Context, workflow_id: str) -> AsyncGenerator[Draf
 
 
 async def _draft(context: Context, workflow_id: str) -> Draft:
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await drafts.get(connection, context.caller, workflow_id)

@@ -100,7 +100,7 @@ def _code_warnings(config: JSON) -> Iterator[FieldProblem]:
 
 
 async def _publication_warnings(context: Context, trigger: Trigger) -> list[FieldProblem]:
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         published = await get_published(connection, context.caller, [trigger.workflow_id])
     if trigger.workflow_id in published:
         return []

@@ -23,7 +23,7 @@ async def trigger_page(context: Context, project_id: str | None, arguments: Page
     if project_id is not None:
         require(context.caller, QUERIES["triggers"], project_id)
     range_ = arguments.checked(Prefix.TRIGGER)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await triggers.page(connection, context.caller, range_, project_id=project_id)
 
 

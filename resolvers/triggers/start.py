@@ -196,7 +196,7 @@ def _check_same(trigger: Trigger, workflow_id: str | None, kind: str | None) -> 
 
 async def _own_project(context: Context, workflow_id: str) -> str:
     """Return the project of a workflow that the caller may edit."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
     require(context.caller, MUTATIONS["testTrigger"], workflow.project_id)
     return workflow.project_id
@@ -251,7 +251,7 @@ def _sample(kind: TriggerKind[Any], config: Any) -> JSON:
 
 async def _own_trigger(context: Context, operation: str, trigger_id: str) -> Trigger:
     """Return a trigger for which the caller may use a mutation. Raises NotFound, Forbidden."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         trigger = await triggers.get(connection, context.caller, trigger_id)
     require(context.caller, MUTATIONS[operation], trigger.project_id)
     return trigger
@@ -266,7 +266,7 @@ def _usable(trigger: Trigger) -> tuple[TriggerKind[Any], Any]:
 
 
 async def _published_version(context: Context, workflow_id: str) -> PublishedVersion | None:
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         published = (await versions.get_published(connection, context.caller, [workflow_id])).get(workflow_id)
     if published is None:
         return None

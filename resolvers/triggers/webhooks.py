@@ -245,7 +245,7 @@ async def _published_version(context: Context, found: FoundWebhook) -> Published
 
 async def _draft_version(context: Context, trigger: Trigger) -> PublishedVersion | None:
     """Make a version of the draft, for the test address. Raises _Refused if the draft has errors."""
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         draft = await drafts.get(connection, context.caller, trigger.workflow_id)
     try:
         await check_runnable(context, draft.spec)
@@ -388,7 +388,7 @@ async def replay_delivery(context: Context, delivery_id: str, idempotency_key: s
         InvalidState: Its signature was not valid, or no version is published.
         Invalid: The body cannot be read, or makes invalid inputs.
     """
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         delivery = await webhooks.get(connection, context.caller, delivery_id)
         trigger = await triggers.get(connection, context.caller, delivery.trigger_id)
     require(context.caller, MUTATIONS["replayWebhookDelivery"], delivery.project_id)

@@ -162,8 +162,8 @@ async def _by_start(
         raise invalid(
             "bucket", "OUT_OF_RANGE", f"HOUR reaches back {HOURS_DAYS} days: use DAY or WEEK, or a later `since`"
         )
-    pool = context.database.pool
-    found = await reading.counts_by_start(pool, context.caller, projects, period, by_hour=by_hour)
+    async with context.database.read_by_driver(context.caller.projects) as connection:
+        found = await reading.counts_by_start(connection, context.caller, projects, period, by_hour=by_hour)
     return {start: counts for (start, _), counts in found.items()}
 
 
@@ -178,7 +178,8 @@ async def active(context: Context, stats: Statistics) -> int:
     """Return the number of runs that are active now; 0 for a period that has ended."""
     if not stats.has_now:
         return 0
-    return await reading.active(context.database.pool, context.caller, stats.projects, stats.period.workflow_id)
+    async with context.database.read_by_driver(context.caller.projects) as connection:
+        return await reading.active(connection, context.caller, stats.projects, stats.period.workflow_id)
 
 
 async def series(context: Context, stats: Statistics, bucket: Bucket | None) -> list[SeriesPoint]:
@@ -201,15 +202,19 @@ async def series(context: Context, stats: Statistics, bucket: Bucket | None) -> 
     return [SeriesPoint(counts, start) for start, counts in points.items()]
 
 
+async def _by_node(context: Context, stats: Statistics) -> dict[tuple[datetime, str], Counts]:
+    async with context.database.read_by_driver(context.caller.projects) as connection:
+        return await reading.counts_by_start(
+            connection, context.caller, stats.projects, stats.period, by_hour=False, of_nodes=True
+        )
+
+
 async def nodes(context: Context, stats: Statistics) -> list[NodeCounts]:
     """Return the counters of the nodes of a workflow; none for whole projects."""
     workflow_id = stats.period.workflow_id
     if workflow_id is None:
         return []
-    reading_nodes = reading.counts_by_start(
-        context.database.pool, context.caller, stats.projects, stats.period, by_hour=False, of_nodes=True
-    )
-    found, draft = await asyncio.gather(reading_nodes, context.loaders.draft.load(workflow_id))
+    found, draft = await asyncio.gather(_by_node(context, stats), context.loaders.draft.load(workflow_id))
     by_node: dict[str, Counts] = defaultdict(Counts)
     for (_, node_id), counts in found.items():
         add(by_node[node_id], counts)

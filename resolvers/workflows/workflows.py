@@ -52,7 +52,7 @@ async def workflow_page(
     if project_id is not None:
         require(context.caller, QUERIES["workflows"], project_id)
     range_ = arguments.checked(Prefix.WORKFLOW)
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         return await workflows.page(connection, context.caller, range_, project_id=project_id, search=search)
 
 
@@ -160,7 +160,7 @@ async def delete_workflow(context: Context, workflow_id: str, *, cancel_runs: bo
     Raises:
         InvalidState: Runs are active.
     """
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
     require(context.caller, MUTATIONS["deleteWorkflow"], workflow.project_id)
     if cancel_runs:
@@ -214,7 +214,7 @@ async def restore_version(context: Context, version_id: str, expected_revision: 
 
     Raises Conflict as `save_draft`.
     """
-    async with context.database.connect() as connection:
+    async with context.read() as connection:
         version = await versions.get(connection, context.caller, version_id)
     if version.workflow_id is None:
         raise InvalidState("An ad hoc version belongs to no workflow, so there is no draft to restore it to.")

@@ -16,6 +16,7 @@ from app.cli.backup.postgres_programs import folder_for, run_program
 from app.errors import StoreError
 from app.preflight import describe_postgres, postgres_version
 from app.settings import Settings
+from persistence.db import barrier
 from persistence.db.database import dsn
 from persistence.db.migrate import NEWEST
 from persistence.secrets.key_source import KeySource
@@ -64,6 +65,7 @@ async def restore(url: str, folder: Path) -> Manifest:
     else:
         await run_program([programs / "pg_restore", "--single-transaction", *options, folder / DUMP], url)
     await verify(url, folder)
+    await barrier.install(dsn(url))
     return manifest
 
 

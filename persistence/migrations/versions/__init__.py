@@ -29,4 +29,5 @@ Modules:
     0026_bulk_jobs: Jobs that cancel, retry or delete many runs.
     0027_alert_rules: Alert rules, their counters, and the trigger that reports their changes of state.
     0028_indexes_of_ended_runs: Indexes of ended and of idle runs instead of indexes by every status.
+    0029_row_level_security: Policies for the reads of callers.
 """

@@ -100,7 +100,7 @@ async def test_the_checks_are_printed_as_json(capsys: pytest.CaptureFixture[str]
 async def test_usable_stores_are_named(capsys: pytest.CaptureFixture[str], database_url: str, redis_url: str) -> None:
     _, output = await doctor(capsys, database_url=database_url, redis_url=redis_url)
     assert line(output, "database").startswith("ok")
-    assert line(output, "database").endswith("migrated")
+    assert line(output, "database").endswith("migrated, with row-level security")
     assert line(output, "redis").startswith("ok")
     assert line(output, "storage").endswith("no runs; 100,000 MB for each project")
 

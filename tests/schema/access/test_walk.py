@@ -1,7 +1,7 @@
 """A walk through the whole schema as every caller.
 
 It is made from the schema and the table in `calls.py`. A new field, argument or input field that no
-call uses fails `test_the_walk_covers_the_schema`.
+call uses fails `test_each_role_may_do_what_the_table_says`.
 """
 
 import asyncio

@@ -182,7 +182,7 @@ async def test_an_early_event_is_kept_and_goes_to_one_wait(server: Context, redi
 async def test_a_wait_expires_by_its_port_and_a_kept_event_of_an_ended_run_expires(
     server: Context, redis: Redis
 ) -> None:
-    workflow_id = await new_workflow(server, waiting(expiresS=0.05))
+    workflow_id = await new_workflow(server, waiting(expiresS=0.5))
     async with working(server, redis) as runner:
         run_id = await start(server, workflow_id)
         await mutate(server, "sendEvent", SENT, runId=run_id, name="other")
