@@ -23,6 +23,7 @@ from persistence.caller import Caller, Role
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
 from persistence.db.tables import runs as table
+from persistence.db.transient import retry_transient
 from persistence.events.publisher import publish_transitions
 from persistence.events.run_transition import RunTransition
 from persistence.problems import Busy, NotFound, Problem
@@ -50,17 +51,14 @@ class Children:
     async def start(self, child: ChildRun) -> str:
         """Return the id of the child run, started now or by an earlier attempt of the same visit.
 
+        Waits as long as the database is not available.
+
         Raises:
             NodeFailure: The workflow does not exist, the inputs are invalid, or the nesting or
                 concurrency limit is reached.
         """
         try:
-            async with self._database.begin() as connection:
-                started = await _find(connection, child) or await _start(connection, child, self._database.deadlines)
-        except IntegrityError:
-            # Another worker, which does not know yet that it lost the parent, was faster.
-            async with self._database.connect() as connection:
-                started = await _find(connection, child) or ""
+            started = await retry_transient(lambda: self._find_or_start(child), "children")
         except Problem as problem:
             raise NodeFailure("SUBWORKFLOW", problem.detail, retryable=isinstance(problem, Busy)) from problem
         if isinstance(started, str):
@@ -68,6 +66,15 @@ class Children:
         await publish_transitions(self._redis, started.transitions)
         await self._notify_queue()
         return started.run.id
+
+    async def _find_or_start(self, child: ChildRun) -> str | CommandResult:
+        try:
+            async with self._database.begin() as connection:
+                return await _find(connection, child) or await _start(connection, child, self._database.deadlines)
+        except IntegrityError:
+            # Another worker, which does not know yet that it lost the parent, was faster.
+            async with self._database.connect() as connection:
+                return await _find(connection, child) or ""
 
 
 async def _find(connection: AsyncConnection, child: ChildRun) -> str | None:
