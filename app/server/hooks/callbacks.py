@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from app.server.hooks.routes import NOBODY, read_message, write_response
+from app.server.hooks.routes import NOBODY, read_message, respond_to
 from persistence.caller import Caller
 from resolvers.context import Context
 from resolvers.runs.signals import receive_callback
@@ -24,6 +24,6 @@ def callback_routes(context_of: Callable[[Caller], Context]) -> list[Route]:
         except ClientDisconnect:
             return Response(status_code=400)
         token = request.path_params["token"]
-        return write_response(await receive_callback(context_of, context_of(NOBODY), token, message))
+        return await respond_to(receive_callback(context_of, context_of(NOBODY), token, message))
 
     return [Route("/callbacks/{token}", respond, methods=["POST"])]

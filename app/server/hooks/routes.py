@@ -3,20 +3,25 @@
 The route reads the request. resolvers/triggers/webhooks.py stores it, checks it and starts the run.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import orjson
+import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from engine.triggers.webhook import WebhookMessage
 from persistence.caller import Caller
+from persistence.db.transient import is_transient
 from resolvers.context import Context
-from resolvers.triggers.webhooks import HookResponse, receive
+from resolvers.triggers.webhooks import HookResponse, receive, refusal
+
+log = structlog.get_logger(__name__)
 
 MAX_HEADERS = 200
 NOBODY = Caller("webhook", {})
+RETRY = {"Retry-After": "1"}
 # A workflow may choose the body and its type. The browser gives such a page no origin, so that its
 # scripts cannot use the API.
 SAFE_HEADERS = {
@@ -36,9 +41,20 @@ def hook_routes(context_of: Callable[[Caller], Context]) -> list[Route]:
             return Response(status_code=400)
         address = None if request.client is None else request.client.host
         token = request.path_params["token"]
-        return write_response(await receive(context_of, context_of(NOBODY), token, message, address))
+        return await respond_to(receive(context_of, context_of(NOBODY), token, message, address))
 
     return [Route("/hooks/{token}", respond, methods=["GET", "POST"])]
+
+
+async def respond_to(result: Awaitable[HookResponse]) -> Response:
+    """Write the response to a message: 503 if a store is unavailable, so that its sender repeats it."""
+    try:
+        return write_response(await result)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        log.warning("hooks.unavailable", error=str(error) or type(error).__name__)
+        return write_response(refusal(503, "a store is unavailable: send the message again", RETRY))
 
 
 async def read_message(request: Request) -> WebhookMessage:

@@ -52,7 +52,8 @@ class KillLoad:
 
     @property
     def is_over(self) -> bool:
-        return min(self.responses["correct"], self.responses["UNAVAILABLE"] * 5, self.responses["health"] * 5) >= 100
+        seldom = min(self.responses[name] for name in ("UNAVAILABLE", "health", "hook 404"))
+        return min(self.responses["correct"], seldom * 5, self.responses["hook 503"] * 100) >= 100
 
     async def run_client(self, number: int) -> None:
         run = {"workflowId": self._workflow_id, "inputs": {"value": 1}}
@@ -62,11 +63,19 @@ class KillLoad:
             self._count(await self._execute(RUN, i={**run, "idempotencyKey": f"{number}"}))
             self._count(await self._execute(VERSION, i={"workflowId": self._workflow_id}))
             self._count(await self._execute(LIST))
+            await self._post_message()
             health = (await self._client.get("/health")).json()
             self.responses["health"] += health["database"] in ("up", "down")
             if sum(self.responses.values()) % RESPONSES_PER_KILL == 0:
                 async with self._kill_lock:
                     await self._killer.execute(KILL)
+
+    async def _post_message(self) -> None:
+        """Post to a webhook that does not exist: only the database knows that."""
+        response = await self._client.post("/hooks/whk_unknown", json={})
+        assert response.status_code in (404, 503), response.text
+        assert response.status_code == 404 or response.headers["Retry-After"] == "1"
+        self.responses[f"hook {response.status_code}"] += 1
 
     async def _execute(self, query: str, **variables: Any) -> httpx.Response:
         return await self._client.post("/graphql", json={"query": query, "variables": variables})
