@@ -7,6 +7,7 @@ The load:
 - `load`: starts runs at a steady rate, and controls them as clients do.
 - `client`: the GraphQL client of the load.
 - `subscribers`: WebSocket clients that follow the runs.
+- `events`: triggers of each kind with their sources, and an endpoint that receives messages.
 
 The faults:
 

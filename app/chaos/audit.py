@@ -7,6 +7,7 @@ with evidence.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from app.chaos.events.sources import SentEvents
 from app.chaos.execution_log import Execution
 from app.chaos.faults import Kill
 from app.chaos.lease_log import LeaseChange
@@ -39,6 +40,7 @@ class Observations:
         duplicate_runs: Idempotency keys for which two callers got different runs.
         refused: Calls that the server refused.
         unanswered: Calls that never got a response.
+        sent: The events of triggers, and the messages that the endpoint has accepted.
     """
 
     history: ChaosHistory
@@ -51,6 +53,7 @@ class Observations:
     duplicate_runs: int = 0
     refused: Sequence[str] = ()
     unanswered: int = 0
+    sent: SentEvents = field(default_factory=SentEvents)
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ class ChaosClient:
         self.unanswered += 1
         raise NoResponse(query)
 
-    async def mutate(self, name: str, selection: str, **input: Any) -> Any:
+    async def mutate(self, name: str, selection: str, /, **input: Any) -> Any:
         """Execute a mutation with one idempotency key, and return its payload, problems included.
 
         Args:
@@ -73,3 +73,11 @@ class ChaosClient:
         query = f"mutation ($input: {kind}!) {{ {name}(input: $input) {{ {selection} errors {{ code detail }} }} }}"
         input.setdefault("idempotencyKey", self.new_key())
         return (await self.execute(query, input=input))[name]
+
+    async def post(self, url: str, body: Any) -> int | None:
+        """Post once to an address of the server. Return the status, or None if there was no response."""
+        try:
+            return (await self._http.post(url, json=body)).status_code
+        except httpx.TransportError as failure:
+            self.errors[type(failure).__name__] += 1
+            return None

@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 from app.chaos.client import ChaosClient, NoResponse
-from app.chaos.workflows import ANSWER, Action, ChaosCase, child_spec, random_case
+from app.chaos.workflows import ANSWER, EVENT, Action, ChaosCase, child_spec, random_case
 from engine.states import TERMINAL
 
 STATUS = """
 query ($id: ID!) { run(id: $id) {
-  status waits { ... on InputWait { waitId } } checkpoints(first: 50) { nodes { id } }
+  status waits { ... on InputWait { waitId } ... on EventWait { callbackUrl } } checkpoints(first: 50) { nodes { id } }
 } }
 """
 CREATE = """
@@ -150,6 +150,26 @@ class Load:
                     await self._client.mutate("resumeRun", "run { status }", runId=started.run_id, **answer)
             await asyncio.sleep(POLL_S)
 
+    async def _signal(self, started: StartedRun, rng: Random) -> None:
+        """Send an event, sometimes before the run waits for it, and sometimes from two callers."""
+        await asyncio.sleep(rng.uniform(0, 3))
+        arguments = {"runId": started.run_id, "name": EVENT, "payload": {"n": ANSWER}}
+        arguments["idempotencyKey"] = self._client.new_key()
+        callers = 2 if rng.random() < DUPLICATE_SHARE else 1
+        calls = (self._client.mutate("sendEvent", "kept", **arguments) for _ in range(callers))
+        for payload in await asyncio.gather(*calls):
+            if payload["errors"]:
+                self.refused.append(f"{started.run_id} sendEvent: {payload['errors']}")
+
+    async def _call_back(self, started: StartedRun, rng: Random) -> None:
+        """Post to the address of the wait, until the run has ended."""
+        await asyncio.sleep(rng.uniform(0.2, 4))
+        while not started.ended.is_set():
+            for wait in (await self._status(started))["waits"]:
+                if wait.get("callbackUrl"):
+                    await self._client.post(wait["callbackUrl"], {"n": ANSWER})
+            await asyncio.sleep(POLL_S)
+
     async def _pause(self, started: StartedRun, rng: Random) -> None:
         await asyncio.sleep(rng.uniform(0.1, 1))
         await self._client.mutate("pauseRun", "run { status }", runId=started.run_id)
@@ -211,6 +231,8 @@ _ACTIONS: dict[Action, Callable[[Load, StartedRun, Random], Awaitable[None]]] = 
     Action.NOTHING: Load._nothing,
     Action.CANCEL: Load._cancel,
     Action.ANSWER: Load._answer,
+    Action.SIGNAL: Load._signal,
+    Action.CALLBACK: Load._call_back,
     Action.PAUSE: Load._pause,
     Action.REWIND: Load._rewind,
     Action.STEP: Load._step,

@@ -14,10 +14,19 @@ from pydantic import Field
 from app.chaos import wrong_clock
 from app.chaos.execution_log import recorded
 from engine.errors import NodeFailure
-from engine.nodes import delay, subworkflow, transform
+from engine.nodes import delay, subworkflow, transform, wait_event
 from engine.nodes.code import node
 from engine.nodes.registry import GROUP
-from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output, WaitForAnswer, WaitForRun, WaitUntil
+from engine.sdk.node import (
+    NodeConfig,
+    NodeContext,
+    NodeType,
+    Output,
+    WaitForAnswer,
+    WaitForEvent,
+    WaitForRun,
+    WaitUntil,
+)
 from engine.types import JSON
 
 wrong_clock.install()
@@ -59,6 +68,16 @@ class ChaosSubworkflow(subworkflow.SubworkflowNode):
     name: ClassVar[str] = "chaos_subworkflow"
 
     async def execute(self, config: subworkflow.SubworkflowConfig, ctx: NodeContext) -> WaitForRun:
+        with recorded(ctx):
+            return await super().execute(config, ctx)
+
+
+class ChaosWaitEvent(wait_event.WaitEventNode):
+    """The type `wait_event`, with recorded executions."""
+
+    name: ClassVar[str] = "chaos_wait_event"
+
+    async def execute(self, config: wait_event.WaitEventConfig, ctx: NodeContext) -> WaitForEvent:
         with recorded(ctx):
             return await super().execute(config, ctx)
 
@@ -110,7 +129,9 @@ class ChaosAsk(NodeType[ChaosAskConfig]):
             return WaitForAnswer("How many?", {"type": "integer"}, until)
 
 
-TYPES: tuple[type[NodeType[Any]], ...] = (ChaosTransform, ChaosCode, ChaosDelay, ChaosSubworkflow, ChaosWork, ChaosAsk)
+TYPES: tuple[type[NodeType[Any]], ...] = (
+    *(ChaosTransform, ChaosCode, ChaosDelay, ChaosSubworkflow, ChaosWaitEvent, ChaosWork, ChaosAsk),
+)
 
 
 def install(folder: Path) -> Path:

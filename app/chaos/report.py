@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.chaos.audit import Finding, Observations, check_guarantees, invalid_executions, recovery_times
+from app.chaos.events.audit import check_events
 from app.chaos.faults import pid_of
 
 TARGET_S = (1.5, 3.0)
@@ -98,7 +99,8 @@ def create_report(
         ended_at: The time at which each process ended, by pid.
     """
     misjudged = sum(at < ended_at.get(pid, at + 1) and pid not in observations.frozen for pid, at in logs.dead)
-    findings, counts = check_guarantees(observations), Counter(faults)
+    events = check_events(observations.sent, observations.history.runs)
+    findings, counts = [*check_guarantees(observations), *events], Counter(faults)
     return ChaosReport(
         observations, findings, logs, counts, unexpected_exits, client_errors, disconnects, misjudged, p99_s
     )
@@ -155,6 +157,10 @@ def print_report(report: ChaosReport, console: Console) -> None:
     runs = report.observations.history.runs.values()
     table.add_row("runs accepted", str(len(report.observations.started)), "", "")
     table.add_row("child runs", str(sum(run.parent_id is not None for run in runs)), "", "")
+    sent = report.observations.sent
+    for workflow_id, kind in sent.kinds.items():
+        table.add_row(f"events of a {kind}", str(len(sent.keys[workflow_id])), "", "")
+    table.add_row("messages to an endpoint", str(len(sent.messages)), "", "")
     table.add_row("terminal", str(sum(run.is_over for run in runs)), "", "")
     for finding in report.findings:
         count = len(finding.evidence)

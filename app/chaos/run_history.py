@@ -58,6 +58,8 @@ class AuditedRun:
     nodes: dict[str, tuple[str, int]] = field(default_factory=dict)
     open_waits: int = 0
     rewinds: list[tuple[int, int]] = field(default_factory=list)
+    workflow_id: str | None = None
+    inputs: Any = None
 
     @property
     def is_over(self) -> bool:
@@ -166,7 +168,7 @@ async def read(url: str) -> ChaosHistory:
         await connection.set_type_codec("json", schema="pg_catalog", encoder=str, decoder=orjson.loads)
         leases = await lease_log.read(connection)
         rows = await connection.fetch(_RUNS)
-        runs = {row["id"]: AuditedRun(row["id"], RunStatus(row["status"]), *row[2:7]) for row in rows}
+        runs = {row["id"]: _audited(row) for row in rows}
         await _add_events(connection, runs)
         for row in await connection.fetch("SELECT run_id, node_id, status, visits FROM node_states"):
             runs[row["run_id"]].nodes[row["node_id"]] = (row["status"], row["visits"])
@@ -176,6 +178,11 @@ async def read(url: str) -> ChaosHistory:
         return ChaosHistory(runs, leases, await lease_log.read_items(connection))
     finally:
         await connection.close()
+
+
+def _audited(row: asyncpg.Record) -> AuditedRun:
+    source = {"workflow_id": row["workflow_id"], "inputs": row["inputs"]}
+    return AuditedRun(row["id"], RunStatus(row["status"]), *row[2:7], **source)
 
 
 async def _add_events(connection: asyncpg.Connection, runs: dict[str, AuditedRun]) -> None:
@@ -214,7 +221,7 @@ def _head(checkpoints: Sequence[tuple[int, int | None]], rewind: int) -> int:
     return max(valid, default=0)
 
 
-_RUNS = "SELECT id, status, output, error, last_seq, attempt, parent_id FROM runs ORDER BY id"
+_RUNS = "SELECT id, status, output, error, last_seq, attempt, parent_id, workflow_id, inputs FROM runs ORDER BY id"
 _OPEN_WAITS = """
 SELECT run_id, count(*) AS n FROM waits WHERE settled_seq IS NULL AND superseded_seq IS NULL GROUP BY run_id
 """

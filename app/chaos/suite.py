@@ -6,6 +6,7 @@ suite itself is killed, the kernel ends its processes. A seed determines load an
 
 import asyncio
 import shutil
+import socket
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +23,9 @@ from rich.console import Console
 from app.chaos import execution_log, lease_log, nodes, run_history
 from app.chaos.audit import Observations
 from app.chaos.client import ChaosClient
+from app.chaos.events.audit import started_by_triggers
+from app.chaos.events.peer import event_peer
+from app.chaos.events.sources import EventSources
 from app.chaos.faults import Target, inject_faults
 from app.chaos.load import Load, StartedRun
 from app.chaos.processes import Processes
@@ -89,6 +93,7 @@ class RunningSuite:
     target: Target
     client: ChaosClient
     load: Load
+    sources: EventSources
     views: list[View]
     records: Path
 
@@ -124,12 +129,13 @@ async def _run(options: Options, folder: Path, console: Console) -> ChaosReport:
     async with _running_suite(options, folder, print_progress) as system:
         print_progress("all processes are ready")
         until = time.monotonic() + options.minutes * 60
-        async with _background(system.load.run()):
+        async with _background(system.load.run()), _background(system.sources.run()):
             await inject_faults(system.target, options.rng("faults"), until)
         print_progress(
             f"faults are over; {len(system.load.started)} runs accepted, {system.load.unfinished} unfinished"
         )
         await system.load.finish(options.lease_s + SETTLE_S)
+        await system.sources.finish(system.target.postgres.url, SETTLE_S)
         await _wait_for_views(system.views, within_s=15)
         print_progress("all runs have ended, or the time is over")
         history = await run_history.read(system.target.postgres.url)
@@ -149,7 +155,7 @@ async def _running_suite(
         records = folder / "records"
         records.mkdir()
         settings = {"TREADLE_DATABASE_URL": postgres.url, "TREADLE_REDIS_URL": redis.url}
-        settings |= {execution_log.FOLDER: str(records), **options.settings}
+        settings |= {execution_log.FOLDER: str(records), **options.settings, **_event_settings(folder)}
         processes = await _start_processes(stack, options, folder, settings)
         client = ChaosClient(processes.port, options.rng("client"))
         stack.push_async_callback(client.close)
@@ -158,8 +164,31 @@ async def _running_suite(
         follow = _follow_in(views, subscribers, options.rng("views"))
         load = Load(client, options.rng("load"), options.runs_per_s, AT_ONCE, follow)
         await load.prepare()
+        sources = await _start_sources(stack, options, folder, client)
         target = Target(processes, postgres, redis, subscribers, options.lease_s, DRAIN_S + STOP_S, print_progress)
-        yield RunningSuite(target, client, load, views, records)
+        yield RunningSuite(target, client, load, sources, views, records)
+
+
+def _event_settings(folder: Path) -> dict[str, str]:
+    """Return the settings for triggers and endpoints: a key of secrets, and access to their systems."""
+    return {"TREADLE_DATA_DIR": str(folder), "TREADLE_HTTP_ALLOW": "127.0.0.1"}
+
+
+async def _start_sources(stack: AsyncExitStack, options: Options, folder: Path, client: ChaosClient) -> EventSources:
+    """Start the systems around the one under test, and create the triggers and the endpoint."""
+    peer = await stack.enter_async_context(event_peer(options.rng("peer")))
+    port = free_port()
+    stack.enter_context(servers.redis(folder / "events", port))
+    url = f"redis://127.0.0.1:{port}"
+    sources = EventSources(client, peer, url, options.rng("events"), options.minutes)
+    stack.push_async_callback(sources.close)
+    await sources.prepare()
+    return sources
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 async def _install_lease_log(url: str) -> None:
@@ -229,7 +258,7 @@ def _report(options: Options, system: RunningSuite, history: run_history.ChaosHi
     target, load = system.target, system.load
     observations = Observations(
         history,
-        load.started,
+        load.started | started_by_triggers(system.sources.sent, history.runs.values()),
         system.views,
         execution_log.read(system.records),
         target.frozen,
@@ -238,6 +267,7 @@ def _report(options: Options, system: RunningSuite, history: run_history.ChaosHi
         load.duplicate_runs,
         load.refused,
         system.client.unanswered,
+        system.sources.sent,
     )
     slots = target.processes.slots
     return create_report(

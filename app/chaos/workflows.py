@@ -26,6 +26,8 @@ class Action(StrEnum):
     REWIND = "rewind"
     STEP = "step"
     ANSWER = "answer"
+    SIGNAL = "signal"
+    CALLBACK = "callback"
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +252,13 @@ def _expired(rng: Random) -> ChaosCase:
     return ChaosCase("expired question", {"nodes": nodes, "edges": arrows}, {"late": "nobody"})
 
 
+def _signal(rng: Random) -> ChaosCase:
+    """A wait for an event, which may come before the wait begins."""
+    nodes = [work("a", 1, _short(rng)), wait_event("e"), work("z", "{{ e.output.n + a.output }}", 0.05)]
+    arrows = [*edges("a>e"), {"source": "e", "target": "z", "port": "received"}]
+    return ChaosCase("event", {"nodes": nodes, "edges": arrows}, {"z": ANSWER + 1}, action=Action.SIGNAL)
+
+
 def _cancelled(rng: Random) -> ChaosCase:
     nodes = [work("a", 1, 0.2), work("b", 2, rng.choice([1.0, 4.0, 8.0])), delay("d", 8.0), ask("q"), transform("z", 3)]
     arrows = [*edges("a>b a>d a>q b>z d>z"), {"source": "q", "target": "z", "port": "answered"}]
@@ -279,7 +288,9 @@ def _with(action: Action, make: Callable[[Random], ChaosCase]) -> Callable[[Rand
 
 
 ANSWER = 21
-"""The answer that clients give to every question."""
+"""The answer that clients give to every question, and the payload of every event."""
+EVENT = "chaos"
+"""The name of every event."""
 SUBWORKFLOW = "chaos_subworkflow"
 COUNTING = """total = 0
     for i in range(n):
@@ -289,6 +300,7 @@ COUNTING = """total = 0
 _CASES: list[Callable[[Random], ChaosCase]] = [
     *(_chain, _chain, _long_chain, _join, _join, _any_join, _loop, _loop, _nested_loops, _nap, _sleep),
     *(_flaky, _handled, _failing, _sandbox, _questions, _expired, _cancelled, _cancelled),
+    *(_signal, _signal, _with(Action.CALLBACK, _signal), _with(Action.CANCEL, _signal)),
     *(_with(Action.PAUSE, _join), _with(Action.PAUSE, _loop), _with(Action.REWIND, _chain), _with(Action.STEP, _chain)),
     *(_long_backoff, _with(Action.PAUSE, _long_backoff), _with(Action.REWIND, _flaky), _with(Action.CANCEL, _flaky)),
     *(_map_of_nodes, _map_of_nodes, _map_of_specs, _map_of_specs),
@@ -301,6 +313,16 @@ def child_spec() -> Spec:
     """Return the workflow of child runs: with inputs {n, seconds}, it returns 2 n after a delay."""
     nodes = [work("a", "{{ input.n }}", 0.3), delay("d", "{{ input.seconds }}"), work("z", "{{ a.output * 2 }}")]
     return {"nodes": nodes, "edges": edges("a>d d>z"), "outputs": {"z": "{{ z.output }}"}}
+
+
+def event_spec() -> Spec:
+    """Return the workflow of triggers: its output is the key of the event that has started the run."""
+    nodes = [work("a", "{{ input.key }}", 0.1), transform("z", "{{ a.output }}")]
+    return {"nodes": nodes, "edges": edges("a>z")}
+
+
+def event_case(key: str) -> ChaosCase:
+    return ChaosCase("trigger", event_spec(), {"z": key})
 
 
 def _short(rng: Random) -> float:
@@ -333,6 +355,10 @@ def subworkflow(name: str, number: str, seconds: float) -> Node:
 
 def ask(name: str, expires_s: float = 3600) -> Node:
     return {"id": name, "type": "chaos_ask", "config": {"expiresS": expires_s}}
+
+
+def wait_event(name: str) -> Node:
+    return {"id": name, "type": "chaos_wait_event", "config": {"name": EVENT}}
 
 
 def edges(text: str, **conditions: str) -> list[dict[str, Any]]:

