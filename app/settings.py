@@ -310,6 +310,13 @@ class Settings(SignInSettings):
         description="Days for which all messages to an endpoint have failed, after which it is disabled. Enabling it "
         "begins anew. Increase it if receivers may be away for longer.",
     )
+    analytics_events: int = Field(
+        10_000,
+        ge=0,
+        le=1_000_000,
+        description="About how many analytics events the Redis stream of each project keeps; 0: no stream. Increase it if "
+        "a reader of the streams may be away for longer.",
+    )
     presence: Literal["auto", "off"] = Field(
         "auto",
         description="`auto`: each worker holds an advisory lock in Postgres, so that its death is detected within a "

@@ -124,6 +124,12 @@ DELIVERY_ATTEMPTS = Counter(
 ALERT_CHANGES = Counter(
     "treadle_alert_changes_total", "Changes of alert rules, by new state (FIRING, OK).", ("state",), registry=REGISTRY
 )
+ANALYTICS_EVENTS = Counter(
+    "treadle_analytics_events_total",
+    "Analytics events, by receiver (stream, or the name of a sink) and result (sent, failed, dropped).",
+    ("receiver", "result"),
+    registry=REGISTRY,
+)
 SANDBOXES = Gauge(
     "treadle_sandboxes", "Sandboxes of this process, by state (busy, idle).", ("state",), registry=REGISTRY
 )

@@ -14,7 +14,8 @@ Stability:
     - From version 1.0 on, only a major version changes or removes stable names. The release
       before it warns with a DeprecationWarning.
 
-    The entry point groups `treadle.nodes`, `treadle.tools` and `treadle.triggers` are stable in the same way.
+    The entry point groups `treadle.nodes`, `treadle.tools`, `treadle.triggers` and `treadle.analytics` are
+    stable in the same way.
 
 Modules:
     client: The client of a Treadle server, for Python programs.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.release import VERSION
+from engine.sdk.analytics import AnalyticsEvent, AnalyticsEventType, AnalyticsSink
 from engine.sdk.node import (
     ERROR_PORT,
     ConfigWarning,
@@ -62,6 +64,9 @@ __version__ = VERSION
 __all__ = [
     "ERROR_PORT",
     "JSON",
+    "AnalyticsEvent",
+    "AnalyticsEventType",
+    "AnalyticsSink",
     "ChildRun",
     "ChildRuns",
     "ConfigConflict",

@@ -32,7 +32,10 @@ from engine.isolation.computation import switch_often
 from engine.nodes.registry import load_node_types
 from engine.nodes.resources import open_resources
 from engine.release import VERSION
+from engine.sdk.analytics import AnalyticsSink
 from engine.triggers.registry import installed_trigger_kinds
+from persistence.analytics.publisher import AnalyticsPublisher, StreamSink
+from persistence.analytics.sinks import load_sinks
 from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
@@ -63,7 +66,7 @@ from worker.recovery import Recovery
 from worker.resource_options import resource_options
 from worker.retention import prune_forever
 from worker.runner import Runner
-from worker.statistics import evaluate_forever, fold_forever
+from worker.statistics import evaluate_forever, fold_forever, publish_forever
 from worker.triggers import TriggerLoop
 from worker.watchdog import Watchdog
 
@@ -248,6 +251,7 @@ def _start_tasks(
     heartbeat = Heartbeat(runner, lifeline, interval_s=settings.heartbeat_s)
     watchdog = Watchdog(runner, cancelling_s=settings.cancelling_s)
     triggers = _trigger_loop(settings, runner, notifier, resources)
+    receivers = _analytics_receivers(settings, runner)
     recovery = Recovery(runner, notifier, max_attempts=settings.max_attempts, interval_s=RECOVERY_S)
 
     async def poll(_: str | None) -> None:
@@ -278,7 +282,11 @@ def _start_tasks(
         asyncio.create_task(recovery.watch_forever(), name="recovery"),
         asyncio.create_task(triggers.fire_forever(), name="triggers"),
         asyncio.create_task(deliveries.deliver_forever(), name="deliveries"),
-        asyncio.create_task(fold_forever(runner.database.pool), name="statistics"),
+        asyncio.create_task(
+            fold_forever(runner.database.pool, for_analytics=bool(receivers)),
+            name="statistics",
+        ),
+        asyncio.create_task(publish_forever(AnalyticsPublisher(runner.database.pool, receivers)), name="analytics"),
         asyncio.create_task(evaluate_forever(runner.database.pool, deliveries.wake), name="alerts"),
         asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(_poll_forever(arq), name="arq"),
@@ -287,6 +295,12 @@ def _start_tasks(
             name="retention",
         ),
     ]
+
+
+def _analytics_receivers(settings: Settings, runner: Runner) -> list[AnalyticsSink]:
+    """Return the receivers of analytics events: the streams, if they are on, and the sinks of packages."""
+    stream = [StreamSink(runner.redis, settings.analytics_events)] if settings.analytics_events else []
+    return [*stream, *load_sinks().values()]
 
 
 def _trigger_loop(settings: Settings, runner: Runner, notifier: Notifier, resources: dict[str, Any]) -> TriggerLoop:

@@ -1,17 +1,19 @@
-"""Folds the ends of runs into the statistics, and evaluates the alert rules that are due.
+"""Folds the ends of runs into the statistics, evaluates alert rules, and publishes analytics events.
 
-Every worker does both. An advisory lock divides the work of folding, SKIP LOCKED that of evaluating.
+Every worker does all of it. An advisory lock divides the work of folding, SKIP LOCKED the rest.
 """
 
 import asyncio
 import random
 from collections.abc import Callable
+from time import monotonic
 
 import asyncpg
 import structlog
 
 from engine.metrics import ALERT_CHANGES
 from persistence.alerts.evaluation import evaluate_next
+from persistence.analytics.publisher import AnalyticsPublisher
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
 from persistence.statistics.folding import BATCH, fold
@@ -19,20 +21,23 @@ from persistence.statistics.folding import BATCH, fold
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 2.0
-"""Between two rounds: of folding, and of looking for alert rules that are due."""
+"""Between two rounds: of folding, and of looking for alert rules and analytics events that are due."""
+PRUNE_S = 60.0
+"""Between two deletions of analytics events that could not be delivered."""
 
 
-async def fold_forever(pool: asyncpg.Pool) -> None:
+async def fold_forever(pool: asyncpg.Pool, *, for_analytics: bool) -> None:
     """Fold every INTERVAL_S, with jitter, until cancelled. A database that is away delays it.
 
-    A fault is logged: the worker executes runs also without statistics.
+    A fault is logged: the worker executes runs also without statistics. `for_analytics` adds an
+    analytics event for each run.
     """
     outage, pause_s = Outage("statistics"), INTERVAL_S
     while True:
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
         pause_s = INTERVAL_S
         try:
-            if await fold(pool) == BATCH:
+            if await fold(pool, for_analytics=for_analytics) == BATCH:
                 pause_s = 0
             outage.recovered()
         except DATABASE_ERRORS as error:
@@ -65,3 +70,23 @@ async def evaluate_due(pool: asyncpg.Pool, report: Callable[[], None]) -> None:
             ALERT_CHANGES.labels(result.state.value).inc()
             log.info("alerts.changed", rule_id=result.rule.id, state=result.state, value=result.value)
             report()
+
+
+async def publish_forever(publisher: AnalyticsPublisher) -> None:
+    """Publish analytics events until cancelled. A database that is away delays it."""
+    outage, pruned_at = Outage("analytics"), monotonic()
+    try:
+        while True:
+            await asyncio.sleep(INTERVAL_S * random.uniform(0.5, 1.5))
+            try:
+                await publisher.publish_all_due()
+                if monotonic() - pruned_at > PRUNE_S:
+                    pruned_at = monotonic()
+                    await publisher.prune()
+                outage.recovered()
+            except DATABASE_ERRORS as error:
+                outage.failed(error)
+            except Exception:
+                log.exception("analytics.fault")
+    finally:
+        await publisher.close()

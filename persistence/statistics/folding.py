@@ -57,12 +57,18 @@ def sums_of(ends: Iterable[Mapping[str, Any]]) -> dict[SumKey, Counts]:
     return sums
 
 
-async def fold(pool: asyncpg.Pool, batch: int = BATCH) -> int:
-    """Fold some rows into their sums. Return their number: 0 also if another process folds now."""
+async def fold(pool: asyncpg.Pool, batch: int = BATCH, *, for_analytics: bool = False) -> int:
+    """Fold some rows into their sums. Return their number: 0 also if another process folds now.
+
+    Args:
+        pool: Connections to Postgres.
+        batch: How many rows.
+        for_analytics: Whether to add their analytics events.
+    """
     async with pool.acquire() as connection, connection.transaction():
         if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", AdvisoryLock.STATISTICS):
             return 0
-        ends = [dict(row) for row in await connection.fetch(_TAKE, batch)]
+        ends = [dict(row) for row in await connection.fetch(_TAKE, batch, for_analytics)]
         if ends:
             await _add_to_stored(connection, sums_of(ends))
             await fold_for_rules(connection, ends)
@@ -86,8 +92,15 @@ async def prune_hours(pool: asyncpg.Pool, batch: int) -> int:
 
 
 _TAKE = """
-WITH oldest AS (SELECT id FROM run_ends ORDER BY id LIMIT $1)
-DELETE FROM run_ends e USING oldest WHERE e.id = oldest.id RETURNING e.*
+WITH oldest AS (SELECT id FROM run_ends ORDER BY id LIMIT $1),
+taken AS (DELETE FROM run_ends e USING oldest WHERE e.id = oldest.id RETURNING e.*),
+noted AS (
+    INSERT INTO analytics_events (project_id, type, at, data)
+    SELECT project_id, 'workflow_executed', finished_at, json_build_object('workflowId', workflow_id, 'runId', run_id,
+        'mode', mode, 'source', source, 'status', status, 'code', code, 'durationMs', duration_ms)
+    FROM taken WHERE $2::boolean AND run_id IS NOT NULL ORDER BY id
+)
+SELECT * FROM taken
 """
 _KEYS = "unnest($1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::text[])"
 _NAMES = ", ".join(SumKey.__slots__)

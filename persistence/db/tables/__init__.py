@@ -7,6 +7,7 @@ The predicates of the indexes are the ones in the migrations, which are the sour
 
 Modules:
     alerts: Alert rules and their counters.
+    analytics: Analytics events that are not published yet.
     access: Secrets, API keys, sessions of browsers, the audit log and idempotency keys of callers.
     bulk_jobs: Bulk operations on runs.
     base: The metadata, the types of ids and times, and columns that refer to other tables.
@@ -22,6 +23,7 @@ Modules:
 
 from persistence.db.tables.access import api_keys, audit_log, browser_sessions, mutation_keys, secrets
 from persistence.db.tables.alerts import alert_rules, alert_sums
+from persistence.db.tables.analytics import analytics_events
 from persistence.db.tables.base import Id, Moment, metadata
 from persistence.db.tables.bulk_jobs import bulk_jobs
 from persistence.db.tables.endpoints import deliveries, endpoints
@@ -38,6 +40,7 @@ __all__ = [
     "Moment",
     "alert_rules",
     "alert_sums",
+    "analytics_events",
     "api_keys",
     "audit_log",
     "browser_sessions",

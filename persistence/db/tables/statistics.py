@@ -24,6 +24,10 @@ run_ends = Table(
     Column("nodes", JSON),
     Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
     Column("is_child", Boolean, nullable=False, server_default=text("false")),
+    # For the analytics event. Null in rows of the previous release.
+    Column("run_id", Id),
+    Column("mode", Text),
+    Column("source", Text),
 )
 
 # The counters of ended runs by hour and day, of each workflow and of the whole project (an empty

@@ -30,4 +30,5 @@ Modules:
     0027_alert_rules: Alert rules, their counters, and the trigger that reports their changes of state.
     0028_indexes_of_ended_runs: Indexes of ended and of idle runs instead of indexes by every status.
     0029_row_level_security: Policies for the reads of callers.
+    0030_analytics: The outbox of analytics events, and the triggers that fill it.
 """

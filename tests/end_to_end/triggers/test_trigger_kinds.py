@@ -10,6 +10,7 @@ import httpx
 from redis.asyncio import Redis
 
 from engine.triggers.registry import BUILT_IN
+from persistence.analytics.publisher import stream_of
 from tests.end_to_end.support.client_actions import mutate
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
 from tests.executor_worker import eventually
@@ -131,3 +132,18 @@ async def test_a_failed_run_starts_the_error_workflow(system: SystemUnderTest) -
     run = await system.wait_for_end(runs[0]["id"])
     assert run["output"] == {"alert": f"{failed['id']} ended with NO_STOCK"}
     await mutate(system, "deleteTrigger", "deletedId", id=trigger["id"])
+
+
+async def test_a_run_that_has_ended_is_an_analytics_event(system: SystemUnderTest) -> None:
+    spec = {"nodes": [{"id": "a", "type": "transform", "config": {"output": 1}}], "edges": []}
+    run = (await system.run(spec))["run"]
+    await system.wait_for_end(run["id"])
+    async with Redis.from_url(system.redis_url) as redis:
+
+        async def executed() -> list[dict[str, Any]]:
+            entries = await redis.xrange(stream_of("default"))
+            events = [json.loads(fields[b"data"]) for _, fields in entries if fields[b"type"] == b"workflow_executed"]
+            return [event for event in events if event["runId"] == run["id"]]
+
+        [event] = await eventually(executed)
+    assert event["status"] == "COMPLETED"
