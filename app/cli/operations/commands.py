@@ -24,7 +24,12 @@ Limit = Annotated[int, typer.Option(help="How many to list at most, newest first
 
 @app.command()
 def runs(
-    id: Annotated[str | None, typer.Argument(help="The run to show. Default: list runs.")] = None,
+    id: Annotated[
+        str | None,
+        typer.Argument(
+            help="The run to show, or `cancel`, `retry` or `delete` to change all that match. Default: list runs."
+        ),
+    ] = None,
     status: Annotated[list[RunStatus] | None, typer.Option(help="Only runs with this status; may be repeated.")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only runs of the workflow with this id.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag; may be repeated.")] = None,
@@ -35,15 +40,21 @@ def runs(
     ] = None,
     project: Project = None,
     limit: Limit = 25,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the runs to change, and change none.")] = False,
+    max: Annotated[int, typer.Option(help="How many runs to change at most, newest first.", min=1, max=10_000)] = 1000,
     json: Json = False,
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """List runs, newest first, or show one."""
+    """List runs, newest first, show one, or cancel, retry or delete all that match."""
+    from app.cli.operations.bulk import BulkWord
     from app.cli.operations.objects import RUNS
 
     given = {"status": status, "workflowId": workflow, "tags": tag, "errorCode": error, "search": search}
     where = {name: value for name, value in given.items() if value}
+    if id in list(BulkWord):
+        _change_runs(BulkWord(id), where, json, url, token, max=max, is_dry_run=dry_run, project=project)
+        return
     _list_or_show(RUNS, id, json, url, token, limit=limit, project=project, filter=where)
 
 
@@ -160,6 +171,28 @@ def logs(
         await (printer.follow() if follow else printer.print_stored())
 
     run_against_server(act, url, token)
+
+
+def _change_runs(word: Any, where: Any, json: bool, url: str | None, token: str | None, **options: Any) -> None:
+    from app.cli.client import ApiClient
+    from app.cli.operations.bulk import change_runs, job_text
+    from app.cli.operations.connection import run_against_server
+    from app.cli.operations.output import print_json, print_line
+
+    async def act(client: ApiClient) -> dict[str, Any]:
+        def report(job: dict[str, Any]) -> None:
+            if not json:
+                print_line(job_text(job))
+
+        return await change_runs(client, word, where, **options, report=report)
+
+    job = run_against_server(act, url, token)
+    if json:
+        print_json(job)
+    else:
+        print_line(job_text(job))
+    if job["failed"]:
+        raise typer.Exit(1)
 
 
 def _list_or_show(kind: Any, id: str | None, json: bool, url: str | None, token: str | None, **arguments: Any) -> None:

@@ -209,3 +209,21 @@ async def test_a_server_that_does_not_respond_is_one_line() -> None:
         assert output.startswith("treadle: no server responds at http://127.0.0.1:1/graphql")
         assert output.count("\n") == 1
     assert "not a valid address" in await treadle("runs", "--url", "ftp://x", code=1)
+
+
+async def test_runs_that_match_are_counted_cancelled_retried_and_deleted(
+    address: str, client: httpx.AsyncClient, run_id: str
+) -> None:
+    at = ("--url", f"http://{address}")
+    queued = ("--status", "QUEUED")
+    assert "cancel: would change 1 run" in await treadle("runs", "cancel", *queued, "--dry-run", *at)
+    refused = await treadle("runs", "delete", *at, code=1)
+    assert "name the runs to delete" in refused
+    unknown = await treadle("runs", "retry", "--workflow", "wf_unknown", *at, code=1)
+    assert "workflow" in unknown
+    assert (await treadle("runs", "cancel", *queued, *at)).splitlines()[-1] == "cancel: 1 of 1 run"
+    assert (await treadle("runs", "retry", "--status", "CANCELLED", *at)).splitlines()[-1] == "retry: 1 of 1 run"
+    deleted = json.loads(await treadle("runs", "delete", "--status", "CANCELLED", "--json", *at))
+    assert (deleted["done"], deleted["failed"]) == (1, 0)
+    [retry] = json.loads(await treadle("runs", "--json", *at))
+    assert (retry["id"] != run_id, retry["status"], retry["source"]) == (True, "QUEUED", "RETRY")
