@@ -66,7 +66,9 @@ async def evaluate_forever(pool: asyncpg.Pool, report: Callable[[], None]) -> No
 async def evaluate_due(pool: asyncpg.Pool, report: Callable[[], None]) -> None:
     """Evaluate all rules that are due now."""
     while (result := await evaluate_next(pool)) is not None:
-        if result.has_changed:
+        if result.error is not None:
+            log.error("alerts.rule_fault", rule_id=result.rule.id, exc_info=result.error)
+        elif result.has_changed:
             ALERT_CHANGES.labels(result.state.value).inc()
             log.info("alerts.changed", rule_id=result.rule.id, state=result.state, value=result.value)
             report()

@@ -1,7 +1,8 @@
 """Evaluates alert rules that are due. Used by the workers.
 
 One transaction claims a rule with SKIP LOCKED, reads its value and writes its state. A crash leaves
-it due, and another worker evaluates it. The message of a change of state is in that transaction.
+it due, and another worker evaluates it. The message of a change of state is in that transaction. A
+rule that cannot be evaluated keeps its state and is due again later, so that it holds up no other.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import asyncpg
 
 from engine.states import AlertMetric, AlertState, RunStatus
 from persistence.alerts.rule import AlertRule, rule_of
+from persistence.db.transient import is_transient
 from persistence.statistics.alert_sums import RunChoice, counts_of_rule, part_of, prune
 from persistence.statistics.counts import COST, DURATION, NANO, STATUS, Counts, percentile
 
@@ -28,6 +30,8 @@ class Evaluation:
     value: float | None
     state: AlertState
     crossed_at: datetime | None
+    error: Exception | None = None
+    """Why the rule could not be evaluated."""
 
     @property
     def has_changed(self) -> bool:
@@ -41,7 +45,14 @@ async def evaluate_next(pool: asyncpg.Pool) -> Evaluation | None:
         if row is None:
             return None
         rule, now = rule_of(dict(row)), row["now"]
-        value = await _value(connection, rule, now)
+        try:
+            async with connection.transaction():  # A savepoint: the transaction survives its failure.
+                value = await _value(connection, rule, now)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            await connection.execute(_POSTPONE, rule.id, INTERVAL_S)
+            return Evaluation(rule, rule.value, rule.state, rule.crossed_at, error)
         state, crossed_at = next_state(rule, value, now)
         await connection.execute(_WRITE, rule.id, value, state, crossed_at, INTERVAL_S)
         return Evaluation(rule, value, state, crossed_at)
@@ -116,6 +127,7 @@ UPDATE alert_rules SET value = $2, state = $3, crossed_at = $4, evaluated_at = n
     state_since = CASE WHEN state = $3 THEN state_since ELSE now() END
 WHERE id = $1
 """
+_POSTPONE = "UPDATE alert_rules SET evaluate_at = now() + make_interval(secs => $2) WHERE id = $1"
 _QUEUE_AGE = """
 SELECT coalesce(extract(epoch FROM now() - min(queued_at)), 0) FROM runs
 WHERE status = 'QUEUED' AND project_id = $1 AND $3::text[] <@ tags

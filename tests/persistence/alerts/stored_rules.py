@@ -14,6 +14,10 @@ _END = """
 UPDATE runs SET status = $2, started_at = now() - make_interval(secs => $3), finished_at = now() - $4::interval,
     error = CASE WHEN $2 = 'FAILED' THEN '{"code": "NODE"}'::json END WHERE id = $1
 """
+_USAGE = """
+INSERT INTO node_states (run_id, node_id, status, visits, attempt, progress, started_at, completed_at, seq, usage)
+VALUES ($1, 'llm', 'COMPLETED', 1, 1, 1, now(), now(), 1, $2)
+"""
 
 
 async def new_rule(database: Database, caller: Caller, project: str, **values: Any) -> AlertRule:
@@ -32,14 +36,22 @@ async def end_run(
     *,
     seconds: float = 1.0,
     ago: timedelta = timedelta(),
+    cost_usd: float = 0.0,
     **columns: Any,
 ) -> str:
     """Accept a run and end it as the journal does. `columns` are set before its end."""
     run = (await accept_run(database, caller, project)).run
     for name, value in columns.items():
         await database.pool.execute(f"UPDATE runs SET {name} = $2 WHERE id = $1", run.id, value)
+    if cost_usd:
+        await use_model(database, run.id, cost_usd)
     await database.pool.execute(_END, run.id, status, seconds, ago)
     return run.id
+
+
+async def use_model(database: Database, run_id: str, cost_usd: float) -> None:
+    """Store a node of a run that has used a model."""
+    await database.pool.execute(_USAGE, run_id, {"model": "m", "input_tokens": 1, "cost_usd": cost_usd})
 
 
 async def make_due(database: Database, **columns: Any) -> None:

@@ -70,7 +70,7 @@ async def test_values_equal_a_recount_of_the_runs_that_a_rule_chooses(
     metrics = {
         AlertMetric.FAILURE_RATE: 0.25,
         AlertMetric.LATENCY_P95: 4000.0,
-        AlertMetric.COST: 0.0,
+        AlertMetric.COST: 0.75,
         AlertMetric.NO_RUNS: 5,
     }
     for metric in metrics:
@@ -78,9 +78,9 @@ async def test_values_equal_a_recount_of_the_runs_that_a_rule_chooses(
     everything = await new_rule(database, caller, project)
     mine: dict[str, Any] = {"workflow_id": workflow_id, "tags": ["a", "b"]}
     for status, seconds in (("COMPLETED", 1), ("COMPLETED", 2), ("COMPLETED", 3), ("FAILED", 4), ("CANCELLED", 1)):
-        await end_run(database, caller, project, status, seconds=seconds, **mine)
+        await end_run(database, caller, project, status, seconds=seconds, cost_usd=0.15, **mine)
     parent = await end_run(database, caller, project, "FAILED", workflow_id=workflow_id)
-    await end_run(database, caller, project, "FAILED", tags=["a"], parent_id=parent, parent_key="k")
+    await end_run(database, caller, project, "FAILED", tags=["a"], cost_usd=3.0, parent_id=parent, parent_key="k")
     await end_run(database, caller, project, "FAILED", ago=timedelta(minutes=7), seconds=500, **mine)
     if is_folded:
         assert await fold(database.pool, 3) == 3
@@ -93,6 +93,25 @@ async def test_values_equal_a_recount_of_the_runs_that_a_rule_chooses(
     # Of all runs, five of the six that are no child runs and ended in time are decided.
     assert found.pop(everything.id) == pytest.approx(2 / 5)
     assert found == {metric: pytest.approx(value, rel=0.02) for metric, value in metrics.items()}
+
+
+async def test_a_rule_that_cannot_be_evaluated_holds_up_no_other(
+    database: Database, caller: Caller, project: str
+) -> None:
+    broken, sound = [await new_rule(database, caller, project, name=name) for name in ("Broken", "Sound")]
+    await end_run(database, caller, project, "FAILED")
+    while await fold(database.pool):
+        pass
+    await database.pool.execute("UPDATE alert_sums SET counts = '[1]' WHERE rule_id = $1", broken.id)
+    await database.pool.execute("UPDATE alert_rules SET evaluate_at = now() - interval '1 h' WHERE id = $1", broken.id)
+    results = [await evaluate_next(database.pool) for _ in range(3)]
+    assert [one and (one.rule.id, one.state, one.error is None) for one in results] == [
+        (broken.id, OK, False),
+        (sound.id, FIRING, True),
+        None,
+    ]
+    await make_due(database)
+    assert await evaluate_next(database.pool) is not None
 
 
 async def test_a_change_of_state_and_its_message_are_one_transaction_of_one_worker(
