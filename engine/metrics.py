@@ -182,3 +182,9 @@ DATABASE_CONNECTIONS = Gauge(
     ("pool", "state"),
     registry=REGISTRY,
 )
+REDIS_CONNECTIONS = Gauge(
+    "treadle_redis_connections",
+    "Connections of the pools to Redis, by pool (commands, arq) and state (busy, idle).",
+    ("pool", "state"),
+    registry=REGISTRY,
+)

@@ -40,7 +40,7 @@ from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
 from persistence.db.outage import Outage
-from persistence.db.pool_metrics import show_pools
+from persistence.db.pool_metrics import show_pools, show_redis_pools
 from persistence.db.transient import DATABASE_ERRORS, connect_at_start
 from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
@@ -144,6 +144,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         resources = await _open_resources(stack, settings, stores)
         runner = _new_runner(settings, stores, journal, resources)
         show_pools(stores.database.engine, {"hot": stores.database.pool, "lifeline": stores.lifeline})
+        show_redis_pools({"commands": stores.redis, "arq": stores.arq_redis})
         stack.enter_context(serving_metrics(settings, runner))
         arq = _arq(runner, stores.arq_redis, settings)
         tasks: list[asyncio.Task[None]] = []

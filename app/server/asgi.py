@@ -46,7 +46,7 @@ from engine.sdk.node_types import NodeTypes
 from persistence.caller import Caller, CallerKind
 from persistence.db.database import Database
 from persistence.db.deadlines import Deadlines
-from persistence.db.pool_metrics import show_pools
+from persistence.db.pool_metrics import show_pools, show_redis_pools
 from persistence.db.transient import connect_at_start
 from persistence.feed.feed import Feed
 from persistence.queue.arq_pool import open_arq
@@ -107,6 +107,7 @@ class ServerApp:
             show_pools(self.database.engine, {"hot": self.database.pool})
             self.redis = open_arq(_required(self._settings.redis_url))
             stack.push_async_callback(self.redis.aclose)
+            show_redis_pools({"commands": self.redis})
             self._policy = self._make_policy()
             self.feed = Feed(self.database, self.redis)
             stack.push_async_callback(self.feed.close)

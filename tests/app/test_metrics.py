@@ -150,6 +150,10 @@ async def test_a_server_shows_runs_queue_workers_and_operations(
     )
     assert shown["treadle_run_queued_seconds_count", ()] >= 1
     assert shown["treadle_database_connections", (("pool", "hot"), ("state", "idle"))] >= 1
+    redis_pool = [
+        shown["treadle_redis_connections", (("pool", "commands"), ("state", one))] for one in ("busy", "idle")
+    ]
+    assert sum(redis_pool) >= 1
 
 
 async def test_a_worker_serves_its_metrics_at_its_port(database: Database, redis: Redis) -> None:
