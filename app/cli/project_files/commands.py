@@ -22,23 +22,25 @@ def export_project(
     url: Url = None,
     token: Token = None,
 ) -> None:
-    """Write the workflows, triggers and endpoints of a project as files, with names instead of ids, without secrets."""
+    """Write workflows, triggers, endpoints and alert rules as files, with names instead of ids, without secrets."""
     from app.cli.arguments import ArgumentError
     from app.cli.client import ApiClient
     from app.cli.operations.connection import run_against_server
     from app.cli.operations.output import print_line
-    from app.cli.project_files.endpoints import PortableEndpoint, read_endpoints, write_endpoints
+    from app.cli.project_files.objects import KINDS, PortableKind, PortableObject, read_objects, write_objects
     from app.cli.project_files.remote import RemoteProject, read_project
     from app.cli.project_files.transfer import export
     from app.terminal_text import escape_controls
 
-    async def act(client: ApiClient) -> tuple[RemoteProject, list[PortableEndpoint]]:
+    async def act(client: ApiClient) -> tuple[RemoteProject, dict[PortableKind, list[PortableObject]]]:
         read = await read_project(client, project)
-        return read, list((await read_endpoints(client, read)).values())
+        return read, {kind: list((await read_objects(client, read, kind)).values()) for kind in KINDS}
 
-    found, endpoints = run_against_server(act, url, token)
+    found, objects = run_against_server(act, url, token)
     try:
-        warnings = export(found, folder, drafts=drafts) + write_endpoints(folder, endpoints)
+        warnings = export(found, folder, drafts=drafts)
+        for kind, each in objects.items():
+            warnings += write_objects(folder, kind, each)
     except ArgumentError as error:
         sys.exit(escape_controls(f"treadle: {error}"))
     for warning in warnings:
@@ -53,7 +55,7 @@ def import_project(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the difference, and change nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite drafts with changes that no version has.")] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete triggers and endpoints that the files do not have.")
+        bool, typer.Option("--prune", help="Delete triggers, endpoints and alert rules that the files do not have.")
     ] = False,
     json: Json = False,
     url: Url = None,
@@ -64,40 +66,44 @@ def import_project(
     from app.cli.client import ApiClient, RunRefused
     from app.cli.operations.connection import run_against_server
     from app.cli.operations.output import print_json, print_line
-    from app.cli.project_files.endpoints import (
-        EndpointPlan,
-        import_endpoints,
-        plan_endpoints,
-        read_endpoint_file,
-        read_endpoints,
+    from app.cli.project_files.objects import (
+        KINDS,
+        ObjectPlan,
+        import_objects,
+        plan_objects,
+        read_object_file,
+        read_objects,
     )
     from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
     from app.cli.project_files.portable import read_files
     from app.cli.project_files.remote import read_project
     from app.cli.project_files.transfer import carry_out, check_plan
 
-    async def act(client: ApiClient) -> tuple[list[ImportStep], EndpointPlan, list[str]]:
+    async def act(client: ApiClient) -> tuple[list[ImportStep], list[ObjectPlan], list[str]]:
         try:
             workflows, secrets = read_files(folder)
-            wanted = read_endpoint_file(folder)
+            files = {kind: read_object_file(folder, kind) for kind in KINDS}
             found = await read_project(client, project)
             plan = make_plan(found, workflows)
-            endpoints = plan_endpoints(await read_endpoints(client, found) if wanted is not None else {}, wanted)
+            objects = [
+                plan_objects(kind, await read_objects(client, found, kind) if wanted is not None else {}, wanted)
+                for kind, wanted in files.items()
+            ]
             if not dry_run:
                 if not force:
                     check_plan(plan)
                 await carry_out(found, plan, prune=prune)
-                if wanted is not None:
-                    await import_endpoints(await read_project(client, project), endpoints, prune=prune)
+                changed = await read_project(client, project)
+                for each in objects:
+                    await import_objects(changed, each, prune=prune)
         except ArgumentError as error:
             raise RunRefused(str(error)) from error
         warnings = warnings_of(found, plan, secrets)
-        if endpoints.surplus and not prune:
-            listed = ", ".join(sorted(endpoints.surplus.values()))
-            warnings.append(f"endpoints that the files do not have stay: {listed} (--prune deletes them)")
-        return plan, endpoints, warnings
+        for each in () if prune else objects:
+            warnings += each.warnings()
+        return plan, objects, warnings
 
-    plan, endpoints, warnings = run_against_server(act, url, token)
+    plan, objects, warnings = run_against_server(act, url, token)
     if json:
         rows = [
             {
@@ -108,14 +114,16 @@ def import_project(
             }
             for step in plan
         ]
-        print_json({"steps": rows, "endpoints": endpoints.summary(), "warnings": warnings})
+        summaries = {each.kind.listed: each.summary() for each in objects}
+        print_json({"steps": rows, **summaries, "warnings": warnings})
         return
     for step in plan:
         print_line(step.summary())
         if dry_run and step.kind is not StepKind.EQUAL:
             print_line(step.difference())
-    for line in endpoints.summary():
-        print_line(line)
+    for each in objects:
+        for line in each.summary():
+            print_line(line)
     for warning in warnings:
         print_line(f"warning: {warning}")
     print_line("nothing was changed (--dry-run)" if dry_run else f"imported {len(plan)} workflows")

@@ -16,7 +16,7 @@ from app.cli import arguments
 from app.cli.arguments import ArgumentError
 from app.cli.client import ApiClient, RunRefused
 from app.cli.main import app
-from app.cli.project_files.endpoints import read_endpoint_file
+from app.cli.project_files.objects import ENDPOINTS, read_object_file
 from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
 from app.cli.project_files.portable import PortableWorkflow, file_name, read_files, with_ids, with_names, write_files
 from app.cli.project_files.remote import change, read_project
@@ -158,7 +158,37 @@ async def test_endpoints_follow_the_file_and_are_deleted_only_when_asked(
     assert "no endpoints" in await treadle("endpoints", "--project", "prod", "--url", address)
     (tmp_path / "endpoints.json").write_text('[{"url": 1}]')
     with pytest.raises(ArgumentError, match="is no list of endpoints"):
-        read_endpoint_file(tmp_path)
+        read_object_file(tmp_path, ENDPOINTS)
+
+
+async def test_alert_rules_follow_the_file_and_are_deleted_only_when_asked(
+    api: ApiClient, address: str, source: str, target: str, tmp_path: Path
+) -> None:
+    child = (await read_project(api, source)).workflows[CHILD].id
+    rules: list[dict[str, Any]] = [
+        {"name": "Failures", "metric": "FAILURE_RATE", "threshold": 0.5, "windowS": 600, "workflowIds": [child]},
+        {"name": "Silence", "metric": "NO_RUNS", "windowS": 3600, "tags": ["b", "a"]},
+    ]
+    for rule in rules:
+        await change(api, "createAlertRule", "alertRule { id }", projectId=source, **rule)
+    await treadle("export", str(tmp_path), "--project", "dev", "--url", address)
+    stored = json.loads((tmp_path / "alert_rules.json").read_text())
+    assert [(one["name"], one["workflows"], one["tags"]) for one in stored] == [
+        ("Failures", [CHILD], []),
+        ("Silence", [], ["a", "b"]),
+    ]
+    arguments = "import", str(tmp_path), "--project", "prod", "--url", address
+    assert "alert rule Silence: create" in await treadle(*arguments, "--dry-run")
+    await treadle(*arguments)
+    assert "alert rule" not in await treadle(*arguments)
+    await treadle("export", str(tmp_path / "again"), "--project", "prod", "--url", address)
+    assert json.loads((tmp_path / "again" / "alert_rules.json").read_text()) == stored
+    rewrite(tmp_path / "alert_rules.json", lambda value: value[0].update(threshold=0.75, resolveThreshold=0.25))
+    assert "alert rule Failures: change" in await treadle(*arguments)
+    (tmp_path / "alert_rules.json").write_text("[]")
+    assert "stay: Failures, Silence (--prune deletes them)" in await treadle(*arguments)
+    await treadle(*arguments, "--prune")
+    assert (await api.execute("query ($id: ID) { alertRules(projectId: $id) { id } }", id=target))["alertRules"] == []
 
 
 async def versions(api: ApiClient, project: str) -> Any:
