@@ -2,8 +2,8 @@
 
 Postgres is the source of truth. Redis carries wake-up signals and the live feed: losing it delays
 readers and workers, and loses no data. Layers, lowest first: caller and problems; db; mutation_keys;
-audit_log, events, secrets and sql_databases; journal and workflows; runs; bulk_jobs, checkpoints, feed, notifications,
-queue, statistics and triggers;
+audit_log, events, secrets and sql_databases; journal and workflows; runs; analytics, bulk_jobs, checkpoints, feed,
+notifications, queue, statistics and triggers;
 alerts and maintenance.
 
 Modules:
@@ -15,6 +15,7 @@ Modules:
 
 Packages:
     alerts: Alert rules, and their evaluation.
+    analytics: Analytics events for streams and sinks, by an outbox.
     bulk_jobs: Cancel, retry or delete many runs, batch by batch.
     checkpoints: Checkpoints of LangGraph: saving, loading and copying them.
     db: Connection pools, tables, migrations and error classification.

@@ -1,6 +1,7 @@
 """The API for authors of node types and tools. The package `treadle` exports its public part.
 
 Modules:
+    analytics: Analytics events, and the base class of sinks.
     annotations: Finds the values in a node's config that its JSON Schema marks by `format`.
     node: NodeType, its config, its results and the context of a call.
     node_types: The mapping from names to node types.

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from engine.triggers.registry import BUILT_IN
 from persistence.analytics.publisher import stream_of
+from tests.conftest import DEFAULT_PROJECT
 from tests.end_to_end.support.client_actions import mutate
 from tests.end_to_end.support.system import ROOT, SystemUnderTest
 from tests.executor_worker import eventually
@@ -141,7 +142,7 @@ async def test_a_run_that_has_ended_is_an_analytics_event(system: SystemUnderTes
     async with Redis.from_url(system.redis_url) as redis:
 
         async def executed() -> list[dict[str, Any]]:
-            entries = await redis.xrange(stream_of("default"))
+            entries = await redis.xrange(stream_of(DEFAULT_PROJECT))
             events = [json.loads(fields[b"data"]) for _, fields in entries if fields[b"type"] == b"workflow_executed"]
             return [event for event in events if event["runId"] == run["id"]]
 
