@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, NamedTuple
 
 from engine.errors import NodeInterrupted
@@ -174,6 +175,11 @@ class TaskRunner:
         self._scheduled = [pair for pair in self._scheduled if pair[0].id != node_id]
         task = self._tasks.get(node_id)
         if task is None:
+            return False
+        if getcoroutinestate(task.get_coro()) == CORO_CREATED:
+            # Cancelled now, the coroutine is never entered, so it cannot report its end.
+            task.cancel()
+            del self._tasks[node_id]
             return False
         self._cancelled_nodes.add(node_id)
         if not task.cancelling():

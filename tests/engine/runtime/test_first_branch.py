@@ -11,6 +11,7 @@ from engine.errors import NodeFailure
 from engine.events import NodeChange, NodeState
 from engine.graph.compiler import compile_spec
 from engine.nodes.registry import load_node_types
+from engine.runtime import stretches
 from engine.runtime.executor import RunExecutor
 from engine.runtime.run_info import RunInfo
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
@@ -271,8 +272,13 @@ CANCELLED: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
 }
 
 
+@pytest.mark.parametrize("yield_s", [0.0, stretches.YIELD_S])
 @pytest.mark.parametrize("name", CANCELLED)
-async def test_a_node_without_effect_is_cancelled_and_the_run_ends(name: str) -> None:
+async def test_a_node_without_effect_is_cancelled_and_the_run_ends(
+    name: str, yield_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stretch that yields after each node can cancel a task before the first step of its coroutine.
+    monkeypatch.setattr(stretches, "YIELD_S", yield_s)
     spec, statuses = CANCELLED[name]
     played = await play(spec)
     assert played.status is RunStatus.COMPLETED
