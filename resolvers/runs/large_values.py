@@ -25,7 +25,7 @@ _slots = FairSlots(4, share=2)
 async def reading_large(context: Context) -> AsyncIterator[AsyncConnection]:
     """Open a connection to read one large value, when it is the turn of the current owner."""
     with working_for(current_owner.get()._replace(limit=None)):
-        async with _slots.slot(), context.database.connect() as connection:
+        async with _slots.slot(), context.read() as connection:
             yield connection
 
 
