@@ -78,7 +78,7 @@ schema: setup ## Write schema/schema.graphql, and schema/client_cache.json for c
 
 fuzz: setup ## Call every field of the schema with every bad value, and with operations that schemathesis generates
 	@TREADLE_FUZZ_VALUES=99 $(BIN)/python -m pytest tests/schema/access/test_fuzz.py
-	@TREADLE_FUZZ_OPERATIONS=$(or $(OPERATIONS),2000) $(BIN)/python -m pytest tests/app/server/test_generated_operations.py
+	@TREADLE_FUZZ_OPERATIONS=$(or $(OPERATIONS),2000) $(BIN)/python -m pytest tests/app/server/operations/test_generated_operations.py
 
 docs: setup ## Write docs/nodes.md, docs/settings.md and docs/commands.md from the code
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md

@@ -17,7 +17,7 @@ from schemathesis.graphql import nodes
 
 from tests.schema.access.test_fuzz import LEAKS
 
-SCHEMA = Path(__file__).parents[3] / "schema" / "schema.graphql"
+SCHEMA = Path(__file__).parents[4] / "schema" / "schema.graphql"
 OPERATIONS = int(os.environ.get("TREADLE_FUZZ_OPERATIONS", "0"))
 """How many operations the test sends. 0: the few of the suite, always the same."""
 OF_THE_SUITE = 20

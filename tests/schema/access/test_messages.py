@@ -1,6 +1,6 @@
 """No message to a client has a term of Python or of a library: read from the source of all of them.
 
-Messages that are made from values are tried by `access/test_fuzz.py`, `engine/nodes/test_bad_input.py`
+Messages that are made from values are tried by `test_fuzz.py`, `engine/nodes/test_bad_input.py`
 and `engine/expressions/test_messages.py`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FOLDERS = ("app/server", "engine", "persistence", "resolvers", "schema")
 CALLS = re.compile(
     r"(invalid|problem_response|RunError|FieldProblem|NodeFailure|SpecError|GraphQLError|Invalid|NotFound|Forbidden"

@@ -1,6 +1,6 @@
 """Bad input over HTTP: every request is refused with a code and changes nothing, none is a fault.
 
-Bad tokens are in `sign_in/test_tokens.py`, bad messages of sockets in `test_websockets.py`.
+Bad tokens are in `../sign_in/test_tokens.py`, bad messages of sockets in `../test_websockets.py`.
 """
 
 import base64
