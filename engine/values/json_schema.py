@@ -229,6 +229,8 @@ def _schema_problem(path: str, message: str) -> FieldProblem:
 def complete_inputs(inputs: JSON, schema: JSON | None) -> tuple[JSON, list[FieldProblem]]:
     """Add the defaults of the schema to the input of a run, and find its problems.
 
+    `complete_nested_inputs` does it for a spec inside a run, whose input was checked when it started.
+
     Args:
         inputs: The input, any JSON.
         schema: The JSON Schema of the spec; None accepts everything.
@@ -238,6 +240,12 @@ def complete_inputs(inputs: JSON, schema: JSON | None) -> tuple[JSON, list[Field
     """
     if problems := _size_problems(inputs):
         return inputs, problems
+    completed, problems = complete_nested_inputs(inputs, schema)
+    return completed, problems if completed is inputs else _size_problems(completed) or problems
+
+
+def complete_nested_inputs(inputs: JSON, schema: JSON | None) -> tuple[JSON, list[FieldProblem]]:
+    """Add the defaults of the schema of a spec inside a run; see `complete_inputs`."""
     if schema is None:
         return inputs, []
     if b'"default"' in _dump(schema):
@@ -245,8 +253,6 @@ def complete_inputs(inputs: JSON, schema: JSON | None) -> tuple[JSON, list[Field
             inputs = with_defaults(inputs, schema)
         except DefaultsTooLarge as error:
             return inputs, [_schema_problem("inputs", f"the schema cannot be used: {error}")]
-        if problems := _size_problems(inputs):
-            return inputs, problems
     return inputs, mismatches(inputs, schema, "inputs")
 
 

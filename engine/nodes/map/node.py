@@ -23,7 +23,7 @@ from engine.spec.parser import parse
 from engine.spec.raw import MAX_CODES
 from engine.types import JSON
 from engine.validation.nested import refused
-from engine.values.json_schema import complete_inputs
+from engine.values.json_schema import complete_nested_inputs
 from engine.values.kinds import quoted_json
 
 MAX_ITEMS = 100_000
@@ -233,7 +233,7 @@ def _item_inputs(spec: Spec, context: RunNodeContext) -> JSON:
 
     Raises NodeFailure(CONFIG) if it does not match the schema of that spec.
     """
-    inputs, problems = complete_inputs(context.inputs, spec.inputs)
+    inputs, problems = complete_nested_inputs(context.inputs, spec.inputs)
     if problems:
         messages = "; ".join(f"{one.field}: {one.message}" for one in problems[:MAX_MESSAGES])
         raise NodeFailure("CONFIG", f"the input of the run does not match `inputs` of the spec: {messages}")
