@@ -230,7 +230,8 @@ async def call_once(
 
 
 async def _find(context: Context, call: KeyedCall) -> FirstCall | None:
-    async with context.read() as connection:
+    """Find the first call with a key, which is of the caller and may be in a project that it no longer sees."""
+    async with context.database.connect() as connection:
         return await mutation_keys.find(connection, context.caller, call)
 
 

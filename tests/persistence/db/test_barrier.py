@@ -295,6 +295,6 @@ def test_resolvers_open_no_connection_for_reading_but_behind_the_barrier() -> No
         for file in (ROOT / package).rglob("*.py")
         if ".database.connect(" in file.read_text()
     }
-    assert found == {"resolvers/runs/signals.py"}, (
-        "use Context.read; the exception looks up an address without a caller"
+    assert found == {"resolvers/idempotent.py", "resolvers/runs/signals.py"}, (
+        "use Context.read; the exceptions look up a key of the caller in any project, and an address without a caller"
     )
