@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.settings import Settings
-from persistence.caller import Role
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from resolvers.context import Context
@@ -75,7 +74,6 @@ def taking_a_name_or_tags() -> set[str]:
 
 
 async def test_no_mutation_accepts_a_name_with_hidden_characters(context: Context, tmp_path: Path) -> None:
-    context.caller.roles["*"] = Role.ADMIN
     context.resources = {"secrets": await open_secrets(context.database, KeySource.of(Settings(data_dir=tmp_path)))}
     table = await inputs(context)
     assert set(table) - {"runWorkflow"} == taking_a_name_or_tags()
