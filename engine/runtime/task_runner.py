@@ -7,12 +7,12 @@ durable: the next claim starts those nodes again.
 
 import asyncio
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from inspect import CORO_CREATED, getcoroutinestate
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from engine.errors import NodeInterrupted
 from engine.graph.bound_node import BoundNode
@@ -176,7 +176,7 @@ class TaskRunner:
         task = self._tasks.get(node_id)
         if task is None:
             return False
-        if getcoroutinestate(task.get_coro()) == CORO_CREATED:
+        if getcoroutinestate(cast(Coroutine[Any, Any, None], task.get_coro())) == CORO_CREATED:
             # Cancelled now, the coroutine is never entered, so it cannot report its end.
             task.cancel()
             del self._tasks[node_id]
