@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # The commit before the first one whose subject must follow the rule of `make check`.
-SUBJECTS_SINCE := 42ff1bbd19b809be44aa64d7ce36e9a7ab1635eb
+SUBJECTS_SINCE := 584e7591fe3eba908d634f0233080fce010cb41c
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test test-long chaos hostile studio-tests mutants fuzz check check-deploy check-docs check-subjects format schema docs docs-site clients bench bench-quick lock release image full-disk
