@@ -33,7 +33,7 @@ from persistence.checkpoints.loader import checkpoint_id
 from persistence.checkpoints.snapshots import HeadSnapshot, VisitResult
 from persistence.db.tables import checkpoints, events, node_outputs, node_states, runs
 from persistence.events import codec
-from persistence.runs.run import CommandResult, run_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, run_of
 
 PATCHED = "The patch of the fork set this output"
 """The message of a node whose output a patch replaced."""
@@ -125,7 +125,7 @@ async def derive(
         update(runs)
         .where(runs.c.id == accepted.run.id)
         .values(last_seq=last_seq, retry_of_id=retry_of, forked_from_id=forked_from, **values)
-        .returning(runs)
+        .returning(*RUN_COLUMNS)
     )
     run = run_of(row.mappings().one())
     change = StatusChange(run.status, None, message)

@@ -19,7 +19,7 @@ from persistence.events.run_transition import RunTransition
 from persistence.queue.leases import transition_of
 from persistence.runs import node_states
 from persistence.runs.commands import idle_deadline, queue_columns
-from persistence.runs.run import CommandResult, Run, run_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, Run, run_of
 from persistence.runs.transition import change_status, finish
 
 GONE = "The worker that held this run is gone"
@@ -48,7 +48,7 @@ async def rescue_expired(database: Database, max_attempts: int) -> list[RunTrans
 
 async def _lock_runs_to_end(connection: AsyncConnection, max_attempts: int) -> list[Run]:
     """Lock the runs with an expired lease that must not be queued again."""
-    query = select(runs).where(runs.c.status.in_(LEASED), runs.c.lease_until < func.now())
+    query = select(*RUN_COLUMNS).where(runs.c.status.in_(LEASED), runs.c.lease_until < func.now())
     query = query.where(or_(runs.c.status != RunStatus.RUNNING, runs.c.crashes >= max_attempts))
     rows = await connection.execute(query.order_by(runs.c.id).limit(LIMIT).with_for_update(skip_locked=True))
     return [run_of(row) for row in rows.mappings()]
@@ -98,7 +98,7 @@ async def release(database: Database, run_id: str, epoch: int) -> RunTransition 
 
 async def _lock_leased(connection: AsyncConnection, run_id: str, epoch: int) -> Run | None:
     is_leased = (runs.c.id == run_id, runs.c.epoch == epoch, runs.c.status.in_(LEASED))
-    row = (await connection.execute(select(runs).where(*is_leased).with_for_update())).mappings().one_or_none()
+    row = (await connection.execute(select(*RUN_COLUMNS).where(*is_leased).with_for_update())).mappings().one_or_none()
     return None if row is None else run_of(row)
 
 
@@ -138,7 +138,7 @@ WITH expired AS (
         last_seq = r.last_seq + 1, takeup = r.takeup + 1, crashes = c.crashes, crashed_seq = c.finished_seq,
         status_message = 'The worker that held this run is gone', queued_at = now()
     FROM counted c WHERE r.id = c.id AND c.crashes < $1
-    RETURNING r.*, now() AS at
+    RETURNING r.id, r.project_id, r.last_seq, r.status, r.status_message, now() AS at
 ), looping AS (
     UPDATE runs r SET crashes = c.crashes, crashed_seq = c.finished_seq FROM counted c
     WHERE r.id = c.id AND c.crashes >= $1

@@ -18,7 +18,7 @@ from persistence.events import codec
 from persistence.events.run_transition import RunTransition
 from persistence.maintenance.rescue import LIMIT
 from persistence.queue.leases import transition_of
-from persistence.runs.run import CommandResult, Run, run_of, transitions_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, Run, run_of, transitions_of
 from persistence.runs.transition import finish_all
 
 DEADLINE_MESSAGES = {
@@ -69,7 +69,7 @@ async def _change(
 ) -> list[RunTransition]:
     """Change the runs that meet a condition, those with one group key in a few statements."""
     async with database.begin() as connection:
-        query = select(runs).where(condition).order_by(runs.c.id).limit(LIMIT)
+        query = select(*RUN_COLUMNS).where(condition).order_by(runs.c.id).limit(LIMIT)
         rows = await connection.execute(query.with_for_update(key_share=True, skip_locked=True))
         groups: dict[Hashable, list[Run]] = {}
         for run in (run_of(row) for row in rows.mappings()):
@@ -108,7 +108,7 @@ WITH ready AS (
     UPDATE runs r SET status = 'QUEUED', takeup = takeup + 1, queued_at = now(), deadline_at = NULL,
         last_seq = last_seq + 1, status_message = 'Woken'
     FROM ready WHERE r.id = ready.id
-    RETURNING r.*, now() AS at
+    RETURNING r.id, r.project_id, r.last_seq, r.status, r.status_message, now() AS at
 ), event AS (
     INSERT INTO events (run_id, seq, type, at, body)
     SELECT id, last_seq, 'RUN_STATUS', at, json_build_object('status', status, 'previous', 'WAITING', 'message', 'Woken')

@@ -50,7 +50,7 @@ async def lease_statuses(pool: asyncpg.Pool, leases: Sequence[Lease]) -> dict[st
 def transition_of(row: Any, status: RunStatus, previous: RunStatus, message: str) -> RunTransition:
     """Make the transition from a row that an UPDATE of `runs` returned.
 
-    `row` has the columns of the run, and the time of the change as `at`.
+    `row` has `id`, `project_id` and `last_seq` of the run, and the time of the change as `at`.
     """
     change = StatusChange(status, previous, message)
     event = Event(row["id"], row["last_seq"], row["at"], change)

@@ -82,8 +82,13 @@ async def _find(connection: AsyncConnection, child: ChildRun) -> str | None:
     return (await connection.execute(query)).scalar_one_or_none()
 
 
+_INHERITED = tuple(
+    table.c[name] for name in ("workflow_id", "project_id", "depth", "created_by", "scopes", "priority", "tags")
+)
+
+
 async def _start(connection: AsyncConnection, child: ChildRun, deadlines: Deadlines) -> CommandResult:
-    rows = await connection.execute(select(table).where(table.c.id == child.parent_id))
+    rows = await connection.execute(select(*_INHERITED).where(table.c.id == child.parent_id))
     parent = rows.mappings().one_or_none()
     if parent is None:
         raise NotFound(child.parent_id)

@@ -26,7 +26,7 @@ from persistence.db.tables import checkpoints, runs, waits
 from persistence.events.run_transition import RunTransition
 from persistence.problems import InvalidState
 from persistence.runs import node_states
-from persistence.runs.run import CommandResult, Run, run_of, transitions_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, Run, run_of, transitions_of
 from persistence.runs.transition import change_status, change_statuses, finish_all, for_no_key_update, lock_run
 
 PAUSABLE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING})
@@ -139,7 +139,7 @@ async def cancel_all(
 async def _cancel_where(
     connection: AsyncConnection, which: ColumnElement[bool], reason: str | None, deadlines: Deadlines
 ) -> list[RunTransition]:
-    query = select(runs).where(which, runs.c.status.not_in(TERMINAL | {RunStatus.CANCELLING}))
+    query = select(*RUN_COLUMNS).where(which, runs.c.status.not_in(TERMINAL | {RunStatus.CANCELLING}))
     rows = await connection.execute(for_no_key_update(query.order_by(runs.c.id).limit(BATCH)))
     active = [run_of(row) for row in rows.mappings()]
     leased = [run for run in active if run.status in LEASED]
@@ -255,7 +255,7 @@ async def set_breakpoints(connection: AsyncConnection, caller: Caller, run_id: s
     # unknown to this one.
     path, ids = cast(["breakpoints"], ARRAY(Text)), cast(node_ids, JSONB)
     options = cast(func.jsonb_set(cast(runs.c.options, JSONB), path, ids), runs.c.options.type)
-    changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(runs)
+    changed = update(runs).where(runs.c.id == run_id).values(options=options).returning(*RUN_COLUMNS)
     return run_of((await connection.execute(changed)).mappings().one())
 
 

@@ -32,7 +32,7 @@ from persistence.caller import Caller
 from persistence.db import barrier
 from persistence.db.pagination import Page, group_by_parent, make_page, page_of_each, to_count
 from persistence.db.tables import runs, versions
-from persistence.runs.run import COLUMNS, Run, run_of
+from persistence.runs.run import RUN_COLUMNS, Run, run_of
 from persistence.runs.run_filter import RunFilter, conditions, named_workflows, searches
 from persistence.runs.run_order import RunOrderField, RunRange
 
@@ -71,7 +71,7 @@ async def pages(
     for one, ids in group_by_parent(queries, "id").items():
         lists = {id: RunList(caller.projects, one.where, runs.c[one.of] == id) for id in ids}
         if one.where.search is None and one.range_.is_newest_first:
-            query = select(*COLUMNS).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
+            query = select(*RUN_COLUMNS).where(runs.c.project_id.in_(caller.projects), *conditions(one.where))
             by_parent: dict[str, list[Run]] = {id: [] for id in ids}
             query = page_of_each(query, runs.c[one.of], ids, one.range_)
             async for row in in_turns(await _rows(connection, query, one.where, one.range_)):
@@ -96,7 +96,7 @@ async def _rows(
         async with barrier.before(connection):
             ids = list((await connection.execute(query.with_only_columns(query.selected_columns.id))).scalars())
         position = func.array_position(cast(ids, ARRAY(Text)), runs.c.id)
-        query = select(runs).where(runs.c.id.in_(ids)).order_by(position)
+        query = select(*RUN_COLUMNS).where(runs.c.id.in_(ids)).order_by(position)
     rows: Iterable[RowMapping] = (await connection.execute(query)).mappings()
     return rows
 
@@ -125,7 +125,7 @@ class RunList:
         """Select the runs of a page, and one more."""
         within = partial(_limited, range_, range_.count + 1)
         found = self._found(within, is_sorted_by_id=range_.sort.field is RunOrderField.CREATED_AT)
-        return within(self._all(*COLUMNS) if found is None else select(*COLUMNS).where(runs.c.id.in_(found)))
+        return within(self._all(*RUN_COLUMNS) if found is None else select(*RUN_COLUMNS).where(runs.c.id.in_(found)))
 
     def counted(self, range_: RunRange) -> Select[Any]:
         """Return the value of `Page.counted` of every page of the list in this order."""

@@ -31,7 +31,7 @@ from persistence.db.pagination import HasId, Page, PageRange, group_by_parent, m
 from persistence.db.tables import checkpoints, runs
 from persistence.events.history import Checkpoint, checkpoints_of_row, visible_checkpoints
 from persistence.events.steps import stored_id
-from persistence.runs.run import COLUMNS, Run, run_of
+from persistence.runs.run import RUN_COLUMNS, Run, run_of
 
 ItemT = TypeVar("ItemT", bound=HasId)
 
@@ -141,7 +141,7 @@ def _stored_ids(id_: ColumnElement[str]) -> list[ColumnElement[str]]:
 
 
 def _runs(caller: Caller, query: RelatedRunsQuery) -> Select[Any]:
-    rows = select(*COLUMNS).where(runs.c.project_id.in_(caller.projects))
+    rows = select(*RUN_COLUMNS).where(runs.c.project_id.in_(caller.projects))
     if query.source is not None:
         rows = rows.where(runs.c.source.in_(query.source))
     return query.range_.of(rows, runs.c.id)

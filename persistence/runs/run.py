@@ -126,7 +126,9 @@ _COLUMNS = {name: name for name in Run.__slots__} | {
     "history_expired_at": "pruned_at",
 }
 _VALUES = ("inputs", "output")
-COLUMNS = tuple(small_json_column("runs", column.name) if column.name in _VALUES else column for column in runs.columns)
+RUN_COLUMNS = tuple(
+    small_json_column("runs", column.name) if column.name in _VALUES else column for column in runs.columns
+)
 """The columns of `runs` for `run_of`, with small values only."""
 TEXT_COLUMNS = ", ".join(
     f"{small_json(column.name)} AS {column.name}" if column.name in _VALUES else column.name for column in runs.columns
@@ -190,7 +192,7 @@ async def read(pool: asyncpg.Pool, caller: Caller, run_id: str) -> Run | None:
 async def get_many(connection: AsyncConnection, caller: Caller, run_ids: Sequence[str]) -> dict[str, Run]:
     """Read the runs that the caller may see, by id, with small values only."""
     where = runs.c.id.in_(run_ids), runs.c.project_id.in_(caller.projects)
-    rows = await connection.execute(select(*COLUMNS).where(*where))
+    rows = await connection.execute(select(*RUN_COLUMNS).where(*where))
     return {row["id"]: run_of(row) async for row in in_turns(rows.mappings())}
 
 

@@ -9,7 +9,7 @@ leaves all of a change or nothing.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, FromClause, Integer, Select, Text, cast, column, func, insert, select, update
+from sqlalchemy import ARRAY, FromClause, Integer, RowMapping, Select, Text, cast, column, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,7 +21,7 @@ from persistence.events import codec
 from persistence.events.run_transition import RunEnd, RunTransition
 from persistence.problems import NotFound
 from persistence.runs import node_states as nodes
-from persistence.runs.run import CommandResult, Run, run_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, Run, run_of
 
 
 async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> Run:
@@ -29,7 +29,7 @@ async def lock_run(connection: AsyncConnection, caller: Caller, run_id: str) -> 
 
     Raises NotFound if the caller may not see it.
     """
-    query = select(runs).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
+    query = select(*RUN_COLUMNS).where(runs.c.id == run_id, runs.c.project_id.in_(caller.projects))
     row = (await connection.execute(for_no_key_update(query))).mappings().one_or_none()
     if row is None:
         raise NotFound(run_id)
@@ -87,7 +87,7 @@ async def change_statuses(
         update(runs)
         .where(runs.c.id == locked.c.id, runs.c.status == locked.c.status)
         .values(status=status, status_message=message, last_seq=runs.c.last_seq + locked.c.count, **values)
-        .returning(runs, func.now().label("at"))
+        .returning(*RUN_COLUMNS, func.now().label("at"))
     )
     rows = {row["id"]: row for row in updated.mappings()}
     results = [_result(run, rows[run.id], message, before.get(run.id, ())) for run in moving]
@@ -106,7 +106,7 @@ def _locked(moving: Sequence[Run], before: Mapping[str, Sequence[NodeChange]]) -
     return func.unnest(*arrays).table_valued(*columns, name="locked").render_derived()
 
 
-def _result(run: Run, row: Mapping[str, Any], message: str, before: Sequence[NodeChange]) -> CommandResult:
+def _result(run: Run, row: RowMapping, message: str, before: Sequence[NodeChange]) -> CommandResult:
     after = run_of(row)
     change = StatusChange(after.status, run.status, message)
     events_to_write: list[EventData] = [*before, change]

@@ -21,7 +21,7 @@ from persistence.caller import Caller
 from persistence.db.tables import runs, signals, waits
 from persistence.problems import Conflict, Gone, Invalid, InvalidState
 from persistence.runs.commands import queue_columns
-from persistence.runs.run import CommandResult, Run, run_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, Run, run_of
 from persistence.runs.transition import change_status, for_no_key_update
 from persistence.runs.waits import is_open
 from persistence.signals import signal as rows
@@ -137,7 +137,7 @@ async def _lock_runs(connection: AsyncConnection, new: NewSignal) -> dict[str, R
     else:
         found = await connection.execute(_open_waits(new))
         ids = [row["run_id"] for row in found.mappings()]
-    query = for_no_key_update(select(runs).where(runs.c.id.in_(ids)).order_by(runs.c.id))
+    query = for_no_key_update(select(*RUN_COLUMNS).where(runs.c.id.in_(ids)).order_by(runs.c.id))
     return {row["id"]: run_of(row) for row in (await connection.execute(query)).mappings()}
 
 

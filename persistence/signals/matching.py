@@ -15,7 +15,7 @@ from engine.states import SignalStatus
 from engine.values.json_schema import check_inputs
 from persistence.db.database import Database
 from persistence.db.tables import runs, signals, waits
-from persistence.runs.run import CommandResult, run_of
+from persistence.runs.run import RUN_COLUMNS, CommandResult, run_of
 from persistence.runs.transition import for_no_key_update
 from persistence.runs.waits import is_open
 from persistence.signals.delivery import end_wait, lock_key
@@ -53,7 +53,7 @@ async def _match(database: Database, wait_id: str, run_id: str) -> CommandResult
     async with database.begin() as connection:
         if wait is not None and wait["event_key"] is not None:
             await lock_key(connection, wait["workflow_id"], wait["event_key"], wait["event_name"])
-        locked = await connection.execute(for_no_key_update(select(runs).where(runs.c.id == run_id)))
+        locked = await connection.execute(for_no_key_update(select(*RUN_COLUMNS).where(runs.c.id == run_id)))
         row = locked.mappings().one_or_none()
         wait = await _read(connection, wait_id)
         if row is None or wait is None:

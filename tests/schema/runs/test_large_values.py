@@ -1,12 +1,18 @@
 """Large inputs and outputs: no row contains them, and whoever asks for them gets them unchanged."""
 
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
+import pytest
 from redis.asyncio import Redis
 
 from engine.nodes.registry import load_node_types
+from persistence.db.json_text import LARGE_VALUE
 from persistence.db.response_budget import MAX_BYTES
+from persistence.runs.run import run_of
 from resolvers.context import Context
 from resolvers.runs.start import StartArguments, run_workflow, wait_until_idle
 from schema.schema import schema
@@ -27,11 +33,35 @@ RUN = """query($id: ID!) { run(id: $id) { status inputs output edgeStates { stat
 LISTS = ("{ runs { nodes { inputs output } } }", "{ workflows { nodes { runs { nodes { inputs output } } } } }")
 
 
+FILTERED = (
+    '{ runs(filter: {tags: ["t"]}) { nodes { inputs } } }',
+    '{ runs(filter: {search: "t"}) { nodes { inputs } } }',
+    "{ runs(filter: {durationMsMin: 0}) { nodes { inputs } } }",
+)
+
+
 async def shown(context: Context, query: str, **variables: Any) -> Any:
     """Return the data as a client reads it."""
     result = await schema.execute(query, variable_values=variables, context_value=context)
     assert not result.errors, result.errors
     return orjson.loads(orjson.dumps(result.data))
+
+
+@asynccontextmanager
+async def spied_runs() -> AsyncIterator[list[Any]]:
+    """Collect the inputs of each row of a run that is decoded."""
+    seen: list[Any] = []
+
+    def decode(row: Any) -> Any:
+        seen.append(row["inputs"])
+        return run_of(row)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in [
+            one for name, one in sys.modules.items() if name.startswith("persistence.") and hasattr(one, "run_of")
+        ]:
+            patch.setattr(module, "run_of", decode)
+        yield seen
 
 
 async def finished(context: Context, redis: Redis, inputs: Any) -> str:
@@ -82,3 +112,18 @@ async def test_a_list_reads_large_values_only_if_they_are_selected_and_stops_at_
     assert result.data is None
     assert [error.extensions["code"] for error in result.errors or []] == ["LIMIT"]
     assert len(statements) <= len(without) + 8, "values that do not fit into the response were read"
+
+
+async def test_a_list_by_any_filter_and_a_command_read_the_row_without_its_large_values(
+    context: Context, redis: Redis
+) -> None:
+    run_id = await finished(context, redis, RANDOM)
+    await context.database.pool.execute("UPDATE runs SET tags = '{t}' WHERE id = $1", run_id)
+    async with spied_runs() as seen:
+        for query in FILTERED:
+            assert (await shown(context, query))["runs"]["nodes"] == [{"inputs": RANDOM}], query
+        retry = await mutate(context, "retryRun", "run { id inputs }", runId=run_id, **{"from": "START"})
+        cancelled = await mutate(context, "cancelRun", "run { status inputs }", runId=retry["run"]["id"])
+    assert (cancelled["run"]["status"], orjson.loads(orjson.dumps(cancelled["run"]["inputs"]))) == ("CANCELLED", RANDOM)
+    assert len(seen) >= 5
+    assert set(seen) == {LARGE_VALUE}, "a row was read with its large value"
