@@ -5,12 +5,10 @@ subscription over Server-Sent Events, or a body that arrives slowly, holds a con
 numbers are of this process. Requests begin in turns by address. Nothing is stored.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from time import monotonic
-from weakref import WeakKeyDictionary
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -19,7 +17,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from app.server.body_limit import address_of
 from app.server.responses import problem_response
 from app.server.websockets import MAX_REASON
-from engine.isolation.loop_share import LoopShare
+from engine.isolation.loop_share import LoopShares
 from engine.isolation.turns import Owner
 from engine.metrics import CONNECTIONS
 from persistence.problems import Limit
@@ -138,20 +136,12 @@ class RequestTurns:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._shares: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopShare] = WeakKeyDictionary()
+        self._app, self._shares = app, LoopShares(SLICE_S, WOKEN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
-            share = self._share()
+            share = self._shares.running()
             if share.is_used_up:
                 address = address_of(scope)
                 await share.turn(Owner(address, address))
         await self._app(scope, receive, send)
-
-    def _share(self) -> LoopShare:
-        loop = asyncio.get_running_loop()
-        share = self._shares.get(loop)
-        if share is None:
-            share = self._shares[loop] = LoopShare(loop, SLICE_S, WOKEN)
-        return share

@@ -85,16 +85,24 @@ class LoopShare:
                 waiter.set_result(None)
 
 
-_shares: "WeakKeyDictionary[asyncio.AbstractEventLoop, LoopShare]" = WeakKeyDictionary()
+class LoopShares:
+    """One kind of work, with a share of each event loop. The arguments are those of LoopShare."""
+
+    def __init__(self, slice_s: float = SLICE_S, woken: int = WOKEN) -> None:
+        self._slice_s, self._woken = slice_s, woken
+        self._shares: WeakKeyDictionary[asyncio.AbstractEventLoop, LoopShare] = WeakKeyDictionary()
+
+    def running(self) -> LoopShare:
+        """Return the share of the running event loop."""
+        loop = asyncio.get_running_loop()
+        share = self._shares.get(loop)
+        if share is None:
+            share = self._shares[loop] = LoopShare(loop, self._slice_s, self._woken)
+        return share
 
 
-def loop_share() -> LoopShare:
-    """Return the share of the running event loop."""
-    loop = asyncio.get_running_loop()
-    share = _shares.get(loop)
-    if share is None:
-        share = _shares[loop] = LoopShare(loop)
-    return share
+loop_share = LoopShares().running
+"""Returns the share of the running event loop for all work that takes long in total."""
 
 
 async def in_turns(items: Iterable[ItemT]) -> AsyncGenerator[ItemT]:
