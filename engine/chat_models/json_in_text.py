@@ -19,6 +19,8 @@ MAX_PROSE = 1024 * 1024
 """Characters of a text in which objects are searched."""
 MAX_WASTED = MAX_PROSE
 """Characters of prose that are read in vain, where a brace does not begin an object."""
+COST_OF_BRACE = 64
+"""Characters that could be read in the time which a brace that begins no object costs at least."""
 FENCE = "```"
 
 
@@ -50,15 +52,31 @@ def _without_fence(text: str) -> str:
     return text
 
 
+class _Prose(str):
+    """A text whose errors have no line and no column.
+
+    Python's `JSONDecodeError` counts the lines before an error. For thousands of errors in one text, that
+    would take seconds.
+    """
+
+    __slots__ = ()
+
+    def count(self, *_: object) -> int:
+        return 0
+
+    def rfind(self, *_: object) -> int:
+        return -1
+
+
 def _objects(text: str) -> Iterator[JSON]:
     """Yield the objects in prose. The work is linear: wasted characters are counted."""
-    decoder = json.JSONDecoder(parse_constant=refuse_constant)
+    decoder, text = json.JSONDecoder(parse_constant=refuse_constant), _Prose(text)
     at, wasted = 0, 0
     while wasted <= MAX_WASTED and (start := text.find("{", at)) >= 0:
         try:
             value, at = decoder.raw_decode(text, start)
         except json.JSONDecodeError as error:
-            wasted, at = wasted + error.pos - start + 1, start + 1
+            wasted, at = wasted + error.pos - start + COST_OF_BRACE, start + 1
         except (ValueError, RecursionError):  # NaN, a number that is too long, too many levels
             wasted, at = wasted + len(text) - start, start + 1
         else:

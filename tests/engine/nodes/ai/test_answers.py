@@ -1,4 +1,4 @@
-"""What a model sends in other forms than OpenAI: cut calls, missing ids, thinking, whole answers."""
+"""What a model answers in other forms than OpenAI: cut text, refusals, thinking, answers that are not streamed."""
 
 import json
 from itertools import pairwise
@@ -8,93 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.chat_models.json_in_text import json_values
 from engine.chat_models.thinking import ThinkingSplitter, split_unopened
-from engine.chat_models.tool_call_parts import CallAssembler
 from engine.errors import NodeFailure
 from engine.sdk.node import Output
-from engine.values.json_text import NotJson
 from tests.engine.node_runner import NodeHarness
 from tests.engine.nodes.ai.llm_nodes import LlmHarness
+from tests.engine.nodes.ai.scripted_answers import Chunks, called, failure, run, said
 from tests.peers import chat_protocol
 
-Chunks = list[list[Any]]
-X_HASH = "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"
 TICKET = {
     "type": "object",
     "properties": {"category": {"type": "string", "enum": ["billing", "technical"]}},
     "required": ["category"],
 }
-
-
-def raw(chunks: Chunks, then: Chunks | None = None) -> list[dict[str, str]]:
-    text = f"RAW:{json.dumps(chunks)}" + (f"THEN:{json.dumps(then)}" if then else "")
-    return [{"role": "user", "content": "{% raw %}" + text + "{% endraw %}"}]
-
-
-def called(arguments: str | None, reason: str = "tool_calls", **more: Any) -> Chunks:
-    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "hash_text", "arguments": arguments}}
-    call = {name: value for name, value in {**call, **more}.items() if value != "absent"}
-    return [[{"role": "assistant", "content": None}, None], [{"tool_calls": [call]}, None], [{}, reason]]
-
-
-def said(*deltas: dict[str, Any], reason: str = "stop") -> Chunks:
-    return [[{"role": "assistant", "content": ""}, None], *([delta, None] for delta in deltas), [{}, reason]]
-
-
-async def run(llm: LlmHarness, kind: str, chunks: Chunks, then: Chunks | None = None, **config: Any) -> tuple[Any, Any]:
-    """Run a node against the scripted model. Return its output and the harness."""
-    harness = llm.harness()
-    tools = {"tools": ["hash_text"]} if kind == "agent" else {}
-    outcome = await harness.run(kind, {"model": "plain", "messages": raw(chunks, then), **tools, **config})
-    harness.context.flush_text()
-    assert isinstance(outcome, Output)
-    return outcome.value, harness
-
-
-async def failure(llm: LlmHarness, kind: str, chunks: Chunks, then: Chunks | None = None, **config: Any) -> NodeFailure:
-    with pytest.raises(NodeFailure) as caught:
-        await run(llm, kind, chunks, then, **config)
-    return caught.value
-
-
-# Calls that are not whole.
-
-CUT: dict[str, Chunks] = {
-    "in the middle of the arguments": called('{"text": "/data/impor', "length"),
-    "behind whole arguments": called('{"text": "/data/import"}', "length"),
-    "before the arguments": called("", "length"),
-    "with a reason of another provider": called('{"text": "/data/impor', "max_tokens"),
-    "with a reason that is sent twice": [*called('{"text": "/data/impor', "length"), [{}, "length"]],
-    "without saying so": called('{"text": "/data/impor', "tool_calls"),
-    "without saying so, stop": called('{"text": "/data/impor', "stop"),
-}
-
-
-@pytest.mark.parametrize("kind", ["llm", "agent"])
-@pytest.mark.parametrize("name", CUT)
-async def test_a_call_that_is_not_whole_is_never_executed(llm: LlmHarness, kind: str, name: str) -> None:
-    harness = llm.harness()
-    config = {"model": "plain", "messages": raw(CUT[name]), "tools": ["hash_text"]}
-    with pytest.raises(NodeFailure) as caught:
-        await harness.run(kind, config)
-    assert caught.value.code == "MODEL_OUTPUT"
-    assert "twice called hash_text" in caught.value.message
-    assert caught.value.retryable == ("without saying so" in name)
-    assert "calls hash_text" not in harness.log_messages
-    assert any("it is asked once more" in line for line in harness.log_messages)
-    assert len(llm.peer.seen) == 2
-    assert "hash_text" in chat_protocol.messages_of(llm.peer.seen[1])[-1]
-
-
-@pytest.mark.parametrize("kind", ["llm", "agent"])
-async def test_a_model_whose_call_was_cut_can_call_again(llm: LlmHarness, kind: str) -> None:
-    value, harness = await run(
-        llm, kind, CUT["in the middle of the arguments"], called('{"text":"x"}'), tools=["hash_text"]
-    )
-    assert X_HASH in (value["text"] if kind == "agent" else value)
-    assert harness.log_messages.count("calls hash_text") == 1
-    assert "cut at the token limit" in chat_protocol.messages_of(llm.peer.seen[1])[-1]
 
 
 @pytest.mark.parametrize("kind", ["llm", "agent"])
@@ -132,80 +58,6 @@ async def test_a_cut_answer_fails_where_the_node_asks_for_it(llm: LlmHarness, ki
 async def test_the_finish_reason_is_shown_as_the_endpoint_wrote_it(llm: LlmHarness, reason: str) -> None:
     value, harness = await run(llm, "agent", said({"content": "Hi"}, reason=reason))
     assert harness.state.finish_reason == value["finishReason"] == reason
-
-
-# Calls in other forms.
-
-FORMS: dict[str, Chunks] = {
-    "without an id": called('{"text":"x"}', id=None),
-    "without the field id": called('{"text":"x"}', id="absent"),
-    "with an empty id": called('{"text":"x"}', id=""),
-    "without an index": called('{"text":"x"}', index="absent"),
-    "without an id and an index": called('{"text":"x"}', id="absent", index="absent"),
-    "with an object as arguments": called({"text": "x"}),  # type: ignore[arg-type]
-    "with the reason stop": called('{"text":"x"}', "stop"),
-    "in pieces without an index": [
-        [{"tool_calls": [{"id": "a", "function": {"name": "hash_text", "arguments": '{"te'}}]}, None],
-        [{"tool_calls": [{"function": {"arguments": 'xt":"x"}'}}]}, None],
-        [{}, "tool_calls"],
-    ],
-    "with its name in each piece": [
-        [{"tool_calls": [{"index": 0, "id": "a", "function": {"name": "hash_text", "arguments": '{"te'}}]}, None],
-        [{"tool_calls": [{"index": 0, "id": "a", "function": {"name": "hash_text", "arguments": 'xt":"x"}'}}]}, None],
-        [{}, "tool_calls"],
-    ],
-    "in a message of the role model": [[{**called('{"text":"x"}')[1][0], "role": "model"}, None], [{}, "stop"]],
-}
-
-
-@pytest.mark.parametrize("kind", ["llm", "agent"])
-@pytest.mark.parametrize("name", FORMS)
-async def test_a_call_in_another_form_is_executed_once(llm: LlmHarness, kind: str, name: str) -> None:
-    value, harness = await run(llm, kind, FORMS[name], tools=["hash_text"])
-    assert (value["text"] if kind == "agent" else value) == f'RESULTS:["{X_HASH}"]'
-    assert harness.log_messages.count("calls hash_text") == 1
-    [call] = llm.request()["messages"][1]["tool_calls"]
-    [result] = [message for message in llm.request()["messages"] if message["role"] == "tool"]
-    assert call["id"] == result["tool_call_id"] != ""
-
-
-TWO: dict[str, Chunks] = {
-    "with the same id": called('{"text":"x"}')[:2] + called('{"text":"y"}', index=1)[1:],
-    "without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None, index=1)[1:],
-    "with the same index": called('{"text":"x"}')[:2] + called('{"text":"y"}', id="c2")[1:],
-    "with the same index, without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None)[1:],
-    "without indexes": called('{"text":"x"}', index=None)[:2] + called('{"text":"y"}', index=None, id="c2")[1:],
-}
-
-
-@pytest.mark.parametrize("kind", ["llm", "agent"])
-@pytest.mark.parametrize("name", TWO)
-async def test_two_calls_have_two_ids_and_two_results(llm: LlmHarness, kind: str, name: str) -> None:
-    _, harness = await run(llm, kind, TWO[name], tools=["hash_text"])
-    assert harness.log_messages.count("calls hash_text") == 2
-    calls = llm.request()["messages"][1]["tool_calls"]
-    assert [json.loads(call["function"]["arguments"])["text"] for call in calls] == ["x", "y"]
-    results = [message for message in llm.request()["messages"] if message["role"] == "tool"]
-    assert [call["id"] for call in calls] == [result["tool_call_id"] for result in results]
-    assert len({call["id"] for call in calls}) == 2
-
-
-@given(st.text('{"a: 1,}[]xé', max_size=30), st.lists(st.integers(0, 30), max_size=6))
-def test_the_arguments_of_a_call_do_not_depend_on_how_they_are_cut(text: str, cuts: list[int]) -> None:
-    places = sorted({0, *cuts, len(text)})
-    pieces = [text[start:end] for start, end in pairwise(places)]
-    calls = CallAssembler()
-    calls.add([{"index": 0, "id": "c1", "name": "f", "args": ""}])
-    for piece in pieces:
-        calls.add([{"index": 0, "id": None, "name": None, "args": piece}])
-    whole = CallAssembler()
-    whole.add([{"index": 0, "id": "c1", "name": "f", "args": text}])
-    assert calls.finish() == whole.finish()
-
-
-async def test_a_call_without_tools_is_an_error(llm: LlmHarness) -> None:
-    failed = await failure(llm, "llm", called('{"text":"x"}'))
-    assert (failed.code, "hash_text instead of answering" in failed.message) == ("MODEL_OUTPUT", True)
 
 
 # Refusals.
@@ -358,12 +210,6 @@ async def test_a_cut_function_call_is_no_structured_answer(llm: LlmHarness) -> N
     failed = await failure(llm, "llm", chunks, model="plain-by-function", responseSchema=TICKET)
     assert (failed.code, failed.retryable) == ("MODEL_OUTPUT", True)
     assert "it is no JSON object" in failed.message
-
-
-@pytest.mark.parametrize("text", ["{" * 200_000, '{"a":' * 200_000, '{"a": NaN} ' * 1000, "{1} " * 100_000])
-def test_prose_full_of_braces_is_searched_in_bounded_time(text: str) -> None:
-    with pytest.raises(NotJson):
-        json_values(text)
 
 
 # Endpoints that do not stream, and errors inside a response of status 200.
