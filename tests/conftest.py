@@ -18,11 +18,18 @@ from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
 from tests.clean_databases import CleanDatabases
-from tests.frozen_garbage import frozen_garbage
+from tests.frozen_garbage import FrozenGarbage
 from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
 from tests.peers.http import Peer, http_peer
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
+_garbage = FrozenGarbage()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Keep the collections of garbage during the next test short."""
+    _garbage.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,13 +116,6 @@ def project() -> str:
 @pytest.fixture
 def caller(project: str) -> Caller:
     return Caller("tester", {project: Role.ADMIN}, may_create_projects=True)
-
-
-@pytest.fixture
-def measured_cpu() -> Iterator[None]:
-    """For tests that measure CPU time: a full collection of what others have left may take a second."""
-    with frozen_garbage():
-        yield
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from resolvers.context import Context
 from schema.schema import schema
 from tests.schema_client import call, mutate, new_workflow
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 RUN = "mutation($i: RunWorkflowInput!) { runWorkflow(input: $i) { run { id } errors { code } } }"
 
 

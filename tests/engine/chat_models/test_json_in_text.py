@@ -10,7 +10,6 @@ from engine.values.json_text import NotJson
 UNITS = ["{", '{"a":', '{"a": NaN} ', "{1} ", '{"', '{"\n', "{\n"]
 
 
-@pytest.mark.usefixtures("measured_cpu")
 @pytest.mark.parametrize("unit", UNITS)
 def test_prose_full_of_braces_is_searched_in_bounded_time(unit: str) -> None:
     start = time.thread_time()

@@ -18,8 +18,6 @@ from engine.isolation import client
 from engine.isolation.server import NICENESS
 from tests.engine.node_runner import NodeHarness
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 SCOPE: dict[str, Any] = {
     "input": {"n": 7, "price": 2.5, "name": "Ann", "rows": [{"n": 1}, {"n": 2}], "big": list(range(20_000))},
     "nodes": {"a-b": {"output": {"n": 3}}},

@@ -3,12 +3,8 @@
 import asyncio
 from time import thread_time
 
-import pytest
-
 from engine.isolation.loop_share import SLICE_S, in_turns, loop_share
 from engine.isolation.turns import Owner, working_for
-
-pytestmark = pytest.mark.usefixtures("measured_cpu")
 
 
 def burn(seconds: float) -> None:

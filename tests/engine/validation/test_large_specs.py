@@ -10,8 +10,6 @@ from engine.validation.validator import ValidationReport, validate
 from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, problems_of, spec
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 
 def test_a_thousand_nodes_validate_in_a_fraction_of_a_second() -> None:
     nodes = [node("n0"), *(node(f"n{i}", f"{{{{ n{i - 1}.output + 1 }}}}") for i in range(1, 1000))]

@@ -11,8 +11,6 @@ from engine.spec.identity import normalise
 from engine.validation.handles import with_ports
 from engine.validation.validator import validate
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 TYPES = load_node_types()
 
 

@@ -11,8 +11,6 @@ from engine.types import JSON
 from engine.values.encodings import SEPARATOR, SecretForm
 from engine.values.redaction import MARK, Redactor
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 LETTERS = st.text("ab", min_size=16, max_size=60)
 TEXTS = st.lists(st.one_of(st.text("abc", max_size=30), LETTERS), min_size=1, max_size=6)
 

@@ -8,8 +8,6 @@ import pytest
 from engine.isolation import client
 from engine.values.json_schema import check_inputs, check_schema, mismatches
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 DOUBLING: dict[str, Any] = {
     "$ref": "#/$defs/d0",
     "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)} | {"d40": {"type": "string"}},

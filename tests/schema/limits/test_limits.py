@@ -16,8 +16,6 @@ from schema.limits.cost import MAX_COST, operation_cost
 from schema.limits.size import MAX_FIELDS
 from schema.schema import schema
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 NESTED = """query($n: Int) { workflows(first: $n) { nodes { versions(first: $n) { nodes {
   runs(first: $n) { nodes { events(first: $n) { nodes { seq } } } } } } } } }"""
 STATE = """ fragment State on NodeState { id nodeId label type status progress message visits attempt startedAt

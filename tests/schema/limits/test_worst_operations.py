@@ -20,8 +20,6 @@ from schema.schema import schema
 from tests.journal_worker import JournalWorker
 from tests.schema.limits.worst_operations import SPEC, operations, rss_mb, store_runs
 
-pytestmark = pytest.mark.usefixtures("measured_cpu")
-
 MAX_BLOCK_S = 0.25
 """CPU time of this thread in one pass of the event loop. It is below 0.1 s on a quiet machine; it was
 measured as 0.105 s beside seven other test suites, and as 12 s before lists were completed in turns."""
