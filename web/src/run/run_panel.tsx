@@ -30,7 +30,7 @@ export function RunPanel({ runId, run, live, node, tab, onTab, onNode }: RunPane
   const milestone = useStore(live, (state) => state.milestone);
   const summary = { id: "run", title: "Run", content: () => <Summary run={run} runId={runId} milestone={milestone} onNode={onNode} /> };
   const facts = readFragment(RunSummaryFragmentDoc, run);
-  const nodes = { id: "nodes", title: "Timeline", content: () => <Timeline live={live} createdAt={facts?.createdAt} startedAt={facts?.startedAt ?? undefined} onNode={onNode} /> };
+  const nodes = { id: "nodes", title: "Timeline", content: () => <Timeline live={live} times={facts ?? {}} onNode={onNode} /> };
   const detail = node === undefined ? [] : [{ id: "node", title: node, content: () => <NodeDetail key={node} runId={runId} node={node} live={live} /> }];
   const log = { id: "log", title: "Log", content: () => <Log runId={runId} node={undefined} milestone={milestone} /> };
   const standard = node === undefined ? "run" : "node";

@@ -1,7 +1,7 @@
 /** The timeline puts nodes where they ran, also those that go on or have not started. */
 import { expect, test } from "vitest";
 import type { NodeState } from "@treadle/client";
-import { timelineRows, timelineSpan } from "./timeline";
+import { queuedMs, timelineRows, timelineSpan } from "./timeline";
 
 const at = (seconds: number) => new Date(seconds * 1000).toISOString();
 const state = (nodeId: string, status: string, startedAt?: number, completedAt?: number) =>
@@ -19,7 +19,15 @@ test("rows are ordered by their starts, and nodes without one are last", () => {
 
 test("the span begins with the run, and goes on to now while a node does", () => {
   const rows = timelineRows([state("a", "COMPLETED", 2, 3), state("b", "RUNNING", 3)]);
-  expect(timelineSpan(rows, at(1), 9000)).toEqual({ startMs: 1000, endMs: 9000 });
-  expect(timelineSpan(timelineRows([state("a", "COMPLETED", 2, 3)]), at(1), 9000)).toEqual({ startMs: 1000, endMs: 3000 });
-  expect(timelineSpan([], undefined, 9000)).toEqual({ startMs: 9000, endMs: 9001 });
+  expect(timelineSpan(rows, { createdAt: at(1), startedAt: at(2) }, 9000)).toEqual({ startMs: 1000, endMs: 9000 });
+  expect(timelineSpan(timelineRows([state("a", "COMPLETED", 2, 3)]), { createdAt: at(1), startedAt: at(2) }, 9000)).toEqual({ startMs: 1000, endMs: 3000 });
+  expect(timelineSpan([], {}, 9000)).toEqual({ startMs: 9000, endMs: 9001 });
+});
+
+test("a run that never started has waited until its end, or until now", () => {
+  for (const [finishedAt, endMs] of [[undefined, 9000], [at(4), 4000]] as const) {
+    const times = { createdAt: at(1), startedAt: null, finishedAt };
+    expect(queuedMs(times, 9000)).toBe(endMs - 1000);
+    expect(timelineSpan(timelineRows([state("idle", "IDLE")]), times, 9000)).toEqual({ startMs: 1000, endMs });
+  }
 });

@@ -26,12 +26,27 @@ export function timelineRows(states: Iterable<NodeState>): TimelineRow[] {
   return [...states].map(timelineRow).sort((a, b) => (a.startMs ?? Infinity) - (b.startMs ?? Infinity) || 0);
 }
 
+/** The times of a run, as texts: of its creation, its first start and its end. */
+export interface RunTimes {
+  readonly createdAt?: string | undefined;
+  readonly startedAt?: string | null | undefined;
+  readonly finishedAt?: string | null | undefined;
+}
+
+/** Return the milliseconds of the wait in the queue. A run that was cancelled before its start has waited until its end. */
+export function queuedMs({ createdAt, startedAt, finishedAt }: RunTimes, nowMs: number): number {
+  if (createdAt === undefined) return 0;
+  const end = startedAt ?? finishedAt;
+  return Math.max(0, (end == null ? nowMs : Date.parse(end)) - Date.parse(createdAt));
+}
+
 /** Return from when to when the timeline goes: from the creation of the run to its last end, or to now while it goes on. */
-export function timelineSpan(rows: readonly TimelineRow[], createdAt: string | undefined, nowMs: number): TimelineSpan {
+export function timelineSpan(rows: readonly TimelineRow[], times: RunTimes, nowMs: number): TimelineSpan {
   const started = rows.filter(({ startMs }) => startMs !== undefined);
   const starts = started.map(({ startMs }) => startMs!);
-  const startMs = Math.min(...starts, createdAt === undefined ? Infinity : Date.parse(createdAt));
+  const createdMs = times.createdAt === undefined ? Infinity : Date.parse(times.createdAt);
+  const startMs = Math.min(...starts, createdMs);
   if (!Number.isFinite(startMs)) return { startMs: nowMs, endMs: nowMs + 1 };
-  const endMs = Math.max(startMs + 1, ...started.map((row) => row.endMs ?? nowMs));
-  return { startMs, endMs };
+  const queueEndMs = Number.isFinite(createdMs) ? createdMs + queuedMs(times, nowMs) : startMs;
+  return { startMs, endMs: Math.max(startMs + 1, queueEndMs, ...started.map((row) => row.endMs ?? nowMs)) };
 }

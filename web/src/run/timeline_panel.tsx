@@ -2,33 +2,36 @@
  * The waterfall of a run: a bar for each node, and before the first one the wait in the queue. A row draws itself again
  * when its node changes; the scale is a variable of the list, so it moves all bars without drawing them again.
  */
-import { memo, useEffect, useMemo, useState, type CSSProperties } from "react";
+import { memo, useCallback, useEffect, useMemo, useRef, useState, type CSSProperties } from "react";
 import { useStore } from "zustand";
 import { Loading } from "~/shell/notices";
 import { StatusIcon, statusKind } from "~/shell/status";
 import { durationText } from "~/shell/time";
 import type { NodeState } from "@treadle/client";
 import { isTerminal, type LiveStore } from "./live_run";
-import { timelineRow, timelineRows, timelineSpan } from "./timeline";
+import { queuedMs, timelineRow, timelineRows, timelineSpan, type RunTimes } from "./timeline";
 
 const TICK_MS = 250;
 
 interface TimelineProps {
   readonly live: LiveStore;
-  readonly createdAt: string | undefined;
-  readonly startedAt: string | undefined;
+  readonly times: RunTimes;
   readonly onNode: (node: string) => void;
 }
 
-export function Timeline({ live, createdAt, startedAt, onNode }: TimelineProps) {
+export function Timeline({ live, times, onNode }: TimelineProps) {
   const nodes = useStore(live, (state) => state.nodes);
   const status = useStore(live, (state) => state.status);
   const nowMs = useNow(!isTerminal(status));
   const rows = useMemo(() => timelineRows(nodes.values()), [nodes]);
+  // The rows are not drawn again for a new `onNode`, so they get a function that calls the latest one.
+  const latest = useRef(onNode);
+  useEffect(() => void (latest.current = onNode));
+  const open = useCallback((node: string) => latest.current(node), []);
   if (nodes.size === 0) return <Loading what="the nodes" />;
-  const { startMs, endMs } = timelineSpan(rows, createdAt, nowMs);
+  const { startMs, endMs } = timelineSpan(rows, times, nowMs);
   const scale = { "--end": Math.max(1, nowMs - startMs), "--span": endMs - startMs } as CSSProperties;
-  const queuedMs = createdAt === undefined ? 0 : (startedAt === undefined ? nowMs : Date.parse(startedAt)) - Date.parse(createdAt);
+  const queued = queuedMs(times, nowMs);
   return (
     <div className="timeline" style={scale}>
       <div className="timeline-scale" aria-hidden="true">
@@ -37,17 +40,17 @@ export function Timeline({ live, createdAt, startedAt, onNode }: TimelineProps) 
         <span>{durationText(endMs - startMs)}</span>
       </div>
       <ol aria-label="Timeline">
-        {queuedMs > 0 && (
-          <li style={{ "--from": 0, "--for": queuedMs } as CSSProperties}>
+        {queued > 0 && (
+          <li style={{ "--from": 0, "--for": queued } as CSSProperties}>
             <span className="timeline-name faint">in the queue</span>
             <span className="timeline-track">
               <span className="timeline-bar is-queued" />
             </span>
-            <span className="timeline-time">{durationText(queuedMs)}</span>
+            <span className="timeline-time">{durationText(queued)}</span>
           </li>
         )}
         {rows.map(({ state }) => (
-          <Row key={state.nodeId} state={state} originMs={startMs} onNode={onNode} />
+          <Row key={state.nodeId} state={state} originMs={startMs} onNode={open} />
         ))}
       </ol>
     </div>
@@ -82,14 +85,4 @@ const Row = memo(function Row({ state, originMs, onNode }: { state: NodeState; o
       <span className="timeline-time">{durationMs == null ? "" : durationText(durationMs)}</span>
     </li>
   );
-}, isSameRow);
-
-interface RowProps {
-  readonly state: NodeState;
-  readonly originMs: number;
-}
-
-/** `onNode` is a new function each time, and does the same. */
-function isSameRow(last: RowProps, next: RowProps): boolean {
-  return last.state === next.state && last.originMs === next.originMs;
-}
+});
