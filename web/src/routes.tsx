@@ -62,9 +62,10 @@ export const triggerRoute = createRoute({
   path: "/triggers/$triggerId",
   component: lazyRouteComponent(() => import("~/triggers/trigger_page"), "TriggerPage"),
 });
-const questions = createRoute({
+export const questionsRoute = createRoute({
   getParentRoute: () => root,
   path: "/questions",
+  validateSearch: (search): { readonly after?: string } => texts(search, ["after"]),
   component: lazyRouteComponent(() => import("~/questions/questions_page"), "QuestionsPage"),
 });
 const secrets = createRoute({
@@ -89,7 +90,7 @@ const stringifySearch = (search: Record<string, unknown>) => {
 export const router = createRouter({
   parseSearch,
   stringifySearch,
-  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, questions, triggersRoute, triggerRoute, secrets, statisticsRoute]),
+  routeTree: root.addChildren([home, workflows, builderRoute, runsRoute, runRoute, questionsRoute, triggersRoute, triggerRoute, secrets, statisticsRoute]),
   basepath: new URL(document.baseURI).pathname,
   defaultPreload: "intent",
 });

@@ -1,9 +1,13 @@
-/** The open questions of all runs, each with the form of its answer. A run that has none is not shown. */
-import { Link } from "@tanstack/react-router";
-import { useState } from "react";
+/**
+ * The open questions of the active runs, each with the form of its answer. A run that has none is not shown.
+ *
+ * The view reads one page of active runs. It reads that page again when a run changes, at most once a second.
+ */
+import { Link, useNavigate } from "@tanstack/react-router";
 import { useQuery } from "urql";
 import { OpenQuestionsDocument, type OpenQuestionsQuery } from "~api";
-import { Question, type InputWait } from "~/run/answer_form";
+import { questionsRoute } from "~/routes";
+import { Question } from "~/run/answer_form";
 import { useRunChanges } from "~/runs/run_changes";
 import { Empty, Failure, Loading } from "~/shell/notices";
 import { failureOf } from "~/shell/problems";
@@ -13,16 +17,17 @@ import "~/run/run.css";
 
 type Run = NonNullable<OpenQuestionsQuery["runs"]>["nodes"][number];
 
-function questionsOf(run: Run): InputWait[] {
-  return run.waits.filter((wait): wait is Extract<typeof wait, { waitId: string }> => "waitId" in wait);
+function questionsOf(run: Run) {
+  return run.waits.filter((wait) => "waitId" in wait);
 }
 
 const EVERY_RUN = {};
 
 export function QuestionsPage() {
   const { projects, projectId, setProject } = useProjects();
-  const [after, setAfter] = useState<string>();
-  const variables = { ...(projectId ? { projectId } : {}), ...(after === undefined ? {} : { after }) };
+  const { after } = questionsRoute.useSearch();
+  const navigate = useNavigate();
+  const variables = { ...(projectId ? { projectId } : {}), ...(after ? { after } : {}) };
   const [{ data, error }, refetch] = useQuery({ query: OpenQuestionsDocument, variables });
   const reload = () => refetch({ requestPolicy: "network-only" });
   useRunChanges(EVERY_RUN, projectId, reload);
@@ -32,12 +37,19 @@ export function QuestionsPage() {
     <div className="view">
       <div className="view-head">
         <h1>Questions</h1>
-        <ProjectChoice projects={projects} value={projectId} onChange={setProject} />
+        <ProjectChoice
+          projects={projects}
+          value={projectId}
+          onChange={(id) => {
+            setProject(id);
+            void navigate({ to: "/questions" });
+          }}
+        />
       </div>
       {error && !data && <Failure title="The questions could not be read" text={failureOf(error)} onRetry={reload} />}
       {!data && !error && <Loading what="questions" rows={4} />}
-      {asking?.length === 0 && !page?.hasNextPage && (
-        <Empty title="No run has a question">
+      {asking?.length === 0 && (
+        <Empty title={after || page?.hasNextPage ? "No run of this page has a question" : "No run has a question"}>
           <p>A `human` node asks here, and its run waits for the answer.</p>
         </Empty>
       )}
@@ -56,11 +68,14 @@ export function QuestionsPage() {
           ))}
         </section>
       ))}
-      {page?.hasNextPage && (
-        <button type="button" onClick={() => setAfter(page.endCursor ?? undefined)}>
-          Older runs
-        </button>
-      )}
+      <div className="row list-foot">
+        {after && <Link to="/questions">Newest</Link>}
+        {page?.hasNextPage && (
+          <Link to="/questions" search={{ after: page.endCursor ?? "" }}>
+            Older runs
+          </Link>
+        )}
+      </div>
     </div>
   );
 }

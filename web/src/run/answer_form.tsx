@@ -1,7 +1,8 @@
 /** The open questions of a run, each with a form from its schema. */
 import { lazy, Suspense, useEffect, useState } from "react";
 import { useMutation, useQuery } from "urql";
-import { ResumeRunDocument, RunWaitsDocument, type RunWaitsQuery } from "~api";
+import { QuestionPartsFragmentDoc, ResumeRunDocument, RunWaitsDocument, type RunWaitsQuery } from "~api";
+import { readFragment, type FragmentType } from "~/shell/fragments";
 import { Loading } from "~/shell/notices";
 import { failureOf, refusalOf } from "~/shell/problems";
 import { JsonValue } from "~/shell/json_value";
@@ -10,7 +11,6 @@ import { Time } from "~/shell/time";
 const SchemaForm = lazy(() => import("~/forms/schema_form"));
 
 type Wait = NonNullable<RunWaitsQuery["run"]>["waits"][number];
-export type InputWait = Extract<Wait, { waitId: string }>;
 
 /** Show what the run waits for. `milestone` rises when that may have changed. */
 export function Waits({ runId, milestone }: { runId: string; milestone: number }) {
@@ -27,7 +27,7 @@ export function Waits({ runId, milestone }: { runId: string; milestone: number }
   );
 }
 
-function OtherWait({ wait }: { wait: Exclude<Wait, InputWait> }) {
+function OtherWait({ wait }: { wait: Exclude<Wait, { waitId: string }> }) {
   return (
     <p>
       <strong>{wait.nodeId}</strong>{" "}
@@ -46,13 +46,20 @@ function OtherWait({ wait }: { wait: Exclude<Wait, InputWait> }) {
 
 const ANY_ANSWER = { type: "string", title: "Answer" };
 
+interface QuestionProps {
+  readonly runId: string;
+  readonly wait: FragmentType<typeof QuestionPartsFragmentDoc>;
+  readonly onAnswered: () => void;
+}
+
 /** A question, and the form of its answer. */
-export function Question({ runId, wait, onAnswered }: { runId: string; wait: InputWait; onAnswered: () => void }) {
+export function Question({ runId, wait, onAnswered }: QuestionProps) {
+  const { nodeId, waitId, prompt, schema, mayAnswer } = readFragment(QuestionPartsFragmentDoc, wait);
   const [value, setValue] = useState<unknown>();
   const [problem, setProblem] = useState<string>();
   const [{ fetching }, resume] = useMutation(ResumeRunDocument);
   const answer = async (given: unknown) => {
-    const input = { runId, waitId: wait.waitId, answer: given, idempotencyKey: crypto.randomUUID() };
+    const input = { runId, waitId, answer: given, idempotencyKey: crypto.randomUUID() };
     const { data, error } = await resume({ input });
     const refusal = error ? failureOf(error) : refusalOf(data?.resumeRun?.errors);
     setProblem(refusal);
@@ -60,14 +67,14 @@ export function Question({ runId, wait, onAnswered }: { runId: string; wait: Inp
     if (refusal === undefined) onAnswered();
   };
   return (
-    <section className="question" aria-label={`Question of ${wait.nodeId}`}>
-      <h3>{wait.nodeId} asks</h3>
-      {typeof wait.prompt === "string" ? <p className="wrap" dir="auto">{wait.prompt}</p> : wait.prompt != null && <JsonValue value={wait.prompt} name="question" />}
+    <section className="question" aria-label={`Question of ${nodeId}`}>
+      <h3>{nodeId} asks</h3>
+      {typeof prompt === "string" ? <p className="wrap" dir="auto">{prompt}</p> : prompt != null && <JsonValue value={prompt} name="question" />}
       {problem && <p className="field-error wrap" role="alert">{problem}</p>}
-      {wait.mayAnswer ? (
+      {mayAnswer ? (
         <Suspense fallback={<Loading what="the form" rows={2} />}>
           <fieldset disabled={fetching} className="plain">
-            <SchemaForm id={wait.waitId} schema={wait.schema ?? ANY_ANSWER} value={value} onChange={setValue} onSubmit={(given) => void answer(given)} submitLabel="Answer" />
+            <SchemaForm id={waitId} schema={schema ?? ANY_ANSWER} value={value} onChange={setValue} onSubmit={(given) => void answer(given)} submitLabel="Answer" />
           </fieldset>
         </Suspense>
       ) : (
