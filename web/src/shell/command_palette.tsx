@@ -1,11 +1,12 @@
 /** The command palette: views, workflows and a run by its id, by their names; and the sheet of all shortcuts. */
 import { useNavigate } from "@tanstack/react-router";
-import { useId, useState, type KeyboardEvent } from "react";
+import { useState } from "react";
 import { useQuery } from "urql";
 import { PaletteWorkflowsDocument } from "~api";
 import { commandsOf, found, type Command } from "./commands";
 import { Dialog } from "./dialog";
 import { usePreferences } from "./preferences";
+import { SearchDialog } from "./search_dialog";
 import { SHORTCUTS } from "./shortcuts";
 import "./command_palette.css";
 
@@ -23,76 +24,47 @@ function Commands({ onSheet, onClose }: Pick<CommandPaletteProps, "onSheet" | "o
   const navigate = useNavigate();
   const { setTheme, setTimes } = usePreferences();
   const [search, setSearch] = useState("");
-  const [index, setIndex] = useState(0);
-  const list = useId();
-  const [{ data }] = useQuery({ query: PaletteWorkflowsDocument, variables: search.trim() ? { search: search.trim() } : {} });
+  const words = search.trim();
+  const [{ data, fetching }] = useQuery({ query: PaletteWorkflowsDocument, variables: words ? { search: words } : {} });
   const commands = commandsOf({ go: (to) => void navigate({ to }), setTheme, setTimes, onSheet });
-  const workflows: Command[] = (data?.workflows?.nodes ?? []).map(({ id, name }) => ({
+  // While a search is under way, `data` is that of the search before, and Enter must not choose from it.
+  const workflows: Command[] = (fetching ? [] : (data?.workflows?.nodes ?? [])).map(({ id, name }) => ({
     id,
     title: name,
     kind: "Workflow",
     run: () => void navigate({ to: "/workflows/$workflowId", params: { workflowId: id } }),
   }));
-  const runId = /^run_\w+$/.exec(search.trim())?.[0];
+  const runId = /^run_\w+$/.exec(words)?.[0];
   const runs: Command[] = runId === undefined ? [] : [{ id: runId, title: runId, kind: "Run", run: () => void navigate({ to: "/runs/$runId", params: { runId } }) }];
-  const shown = [...runs, ...found(commands, search), ...workflows];
-  const active = Math.min(index, shown.length - 1);
-  const choose = (command: Command) => {
-    onClose();
-    command.run();
-  };
-  const onKey = (event: KeyboardEvent) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step !== undefined) {
-      event.preventDefault();
-      setIndex((active + step + shown.length) % Math.max(1, shown.length));
-    }
-    const chosen = shown[active];
-    if (event.key === "Enter" && chosen) {
-      event.preventDefault();
-      choose(chosen);
-    }
-  };
   return (
-    <Dialog title="Go to" onClose={onClose}>
-      <input
-        className="command-search"
-        type="search"
-        role="combobox"
-        aria-label="Search commands and workflows"
-        aria-expanded="true"
-        aria-controls={list}
-        aria-activedescendant={shown[active] ? `${list}-${active}` : undefined}
-        data-autofocus
-        placeholder="A view, a workflow, or the id of a run"
-        value={search}
-        onKeyDown={onKey}
-        onChange={(event) => {
-          setSearch(event.target.value);
-          setIndex(0);
-        }}
-      />
-      {shown.length === 0 && <p className="faint">Nothing has these words.</p>}
-      <ul className="commands" id={list} role="listbox" aria-label="Commands and workflows">
-        {shown.map((command, place) => (
-          <li
-            key={command.id}
-            id={`${list}-${place}`}
-            role="option"
-            aria-selected={place === active}
-            onClick={() => choose(command)}
-            ref={(item) => {
-              if (place === active) item?.scrollIntoView({ block: "nearest" });
-            }}
-          >
-            <span className="grow truncate" dir="auto">
-              {command.title}
-            </span>
-            <span className="faint">{command.kind}</span>
-          </li>
-        ))}
-      </ul>
-    </Dialog>
+    <SearchDialog
+      title="Go to"
+      searchLabel="Search commands and workflows"
+      listLabel="Commands and workflows"
+      placeholder="A view, a workflow, or the id of a run"
+      search={search}
+      onSearch={setSearch}
+      items={[...runs, ...found(commands, search), ...workflows]}
+      keyOf={({ id }) => id}
+      row={({ title, kind }) => <CommandRow title={title} kind={kind} />}
+      empty={fetching ? "Searching…" : "Nothing has these words."}
+      onPick={(command) => {
+        onClose();
+        command.run();
+      }}
+      onClose={onClose}
+    />
+  );
+}
+
+function CommandRow({ title, kind }: Pick<Command, "title" | "kind">) {
+  return (
+    <>
+      <span className="grow truncate" dir="auto">
+        {title}
+      </span>
+      <span className="faint">{kind}</span>
+    </>
   );
 }
 

@@ -1,5 +1,7 @@
 /** The commands of the palette. */
 import type { Theme, TimeStyle } from "./preferences";
+import { VIEWS } from "./views";
+import { hasWords } from "./words";
 
 export interface Command {
   readonly id: string;
@@ -9,7 +11,6 @@ export interface Command {
   readonly run: () => void;
 }
 
-const VIEWS = { Workflows: "/workflows", Runs: "/runs", Questions: "/questions", Triggers: "/triggers", Secrets: "/secrets", Statistics: "/statistics" } as const;
 const THEMES: Readonly<Record<Theme, string>> = { light: "Light", dark: "Dark", system: "Light or dark as the system" };
 const TIMES: Readonly<Record<TimeStyle, string>> = { relative: "Times as ago", local: "Times in local time", utc: "Times in UTC" };
 
@@ -29,6 +30,5 @@ export function commandsOf({ go, setTheme, setTimes, onSheet }: Acts): Command[]
 
 /** Return the commands that have all the words of a search. */
 export function found(commands: readonly Command[], search: string): Command[] {
-  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
-  return commands.filter(({ title, kind }) => words.every((word) => `${title} ${kind}`.toLowerCase().includes(word)));
+  return commands.filter(({ title, kind }) => hasWords(`${title} ${kind}`, search));
 }

@@ -4,6 +4,7 @@ import { Component, lazy, Suspense, useEffect, useState, type ReactNode } from "
 import { Provider, useQuery } from "urql";
 import { ShellViewerDocument } from "~api";
 import { api, endpoint } from "./api";
+import { VIEWS } from "./views";
 import { Failure } from "./notices";
 import { usePreferences, type Theme, type TimeStyle } from "./preferences";
 import { useSession } from "./session";
@@ -81,12 +82,11 @@ function AppBar() {
         Treadle
       </Link>
       <nav aria-label="Main">
-        <Link to="/workflows">Workflows</Link>
-        <Link to="/runs">Runs</Link>
-        <Link to="/questions">Questions</Link>
-        <Link to="/triggers">Triggers</Link>
-        <Link to="/secrets">Secrets</Link>
-        <Link to="/statistics">Statistics</Link>
+        {Object.entries(VIEWS).map(([title, to]) => (
+          <Link key={to} to={to}>
+            {title}
+          </Link>
+        ))}
         <a href={endpoint.href}>GraphiQL</a>
       </nav>
       <Who />
