@@ -28,20 +28,22 @@ export class Autosave {
     this.#unsubscribe = store.subscribe((draft, last) => {
       if (draft.history.present !== last.history.present || draft.saving.kind !== last.saving.kind) this.#plan();
     });
+    addEventListener("storage", this.#keepAgain);
     this.#plan();
   }
 
   stop(): void {
     clearTimeout(this.#timer);
+    removeEventListener("storage", this.#keepAgain);
     this.#unsubscribe();
   }
 
   /** Keep what is unsaved in this browser, and save it after a moment. */
   #plan(): void {
-    const { saving, history, saved } = this.#store.getState();
+    const { saving } = this.#store.getState();
     clearTimeout(this.#timer);
     if (saving.kind === "saved") return this.#forget();
-    this.#keep(JSON.stringify({ base: saved, spec: history.present }));
+    this.#keep();
     if (saving.kind === "dirty") this.#timer = setTimeout(() => void this.flush(), DEBOUNCE_MS);
     if (saving.kind === "failed") {
       const pause = RETRY_MS[Math.min(this.#failures - 1, RETRY_MS.length - 1)];
@@ -50,7 +52,9 @@ export class Autosave {
   }
 
   /** A browser without space for the edits does not keep them, and they are saved all the same. */
-  #keep(text: string): void {
+  #keep(): void {
+    const { history, saved } = this.#store.getState();
+    const text = JSON.stringify({ base: saved, spec: history.present });
     try {
       localStorage.setItem(UNSAVED + this.#workflowId, text);
       this.#kept = text;
@@ -65,6 +69,12 @@ export class Autosave {
     if (this.#kept !== null && localStorage.getItem(key) === this.#kept) localStorage.removeItem(key);
     this.#kept = null;
   }
+
+  /** Another tab that has saved its own edits removes them, and they may have replaced those of this page. */
+  readonly #keepAgain = ({ key, newValue }: StorageEvent): void => {
+    const isRemoved = key === UNSAVED + this.#workflowId && newValue === null;
+    if (isRemoved && this.#store.getState().saving.kind !== "saved") this.#keep();
+  };
 
   /** Save now what is unsaved. Resolves when the draft is saved, or cannot be. */
   async flush(): Promise<void> {

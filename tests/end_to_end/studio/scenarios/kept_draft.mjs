@@ -75,7 +75,9 @@ export async function keptDraft({ page, report, open, tab }) {
   await other.getByText("Not saved yet").waitFor();
   await saved(other);
   await page.getByText(/has saved revision/).waitFor();
-  report.keptBesideOtherTab = await page.evaluate(() => Object.entries(localStorage).some(([key, text]) => key.startsWith("treadle:unsaved") && text.includes('"mine"')));
+  // Tabs see what others store, and what they remove, a moment later.
+  const isKept = () => Object.entries(localStorage).some(([key, text]) => key.startsWith("treadle:unsaved") && text.includes('"mine"'));
+  report.keptBesideOtherTab = await (await page.waitForFunction(isKept)).jsonValue();
   await saves(undefined);
   await page.getByRole("button", { name: "Save the merged draft" }).click();
   await saved();
