@@ -14,6 +14,9 @@ from treadle.client.models import (
     RunUpdateData,
 )
 
+LOG_LINES = 10_000
+"""Lines of the log that a view keeps by default."""
+
 
 class RunView:
     """Keeps a run up to date. Call `apply` with each update of `watch_run`.
@@ -26,10 +29,12 @@ class RunView:
         nodes: The state of each node, by node id.
         edges: The state of each edge, by edge id.
         texts: The text that each node has streamed, by node id.
-        log: The lines of the log that were received.
+        log: The newest lines of the log that were received, oldest first. The server has all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, log_lines: int = LOG_LINES) -> None:
+        """Create an empty view, which keeps at most `log_lines` lines of the log."""
+        self._log_lines = log_lines
         self.seq: int | None = None
         self.run: RunData | None = None
         self.status: str | None = None
@@ -53,11 +58,16 @@ class RunView:
                 text = self.texts.get(update.node_id or "", "")
                 self.texts[update.node_id or ""] = text[: update.offset] + update.text
             case LogRecordedData():
-                self.log.append(update)
+                self._add_line(update)
             case RunProgressedData():
                 self.progress = update.progress
             case RunStatusChangedData():
                 self.status = update.status
+
+    def _add_line(self, line: LogRecordedData) -> None:
+        if not self.log or line.seq > self.log[-1].seq:
+            self.log.append(line)
+        del self.log[: max(0, len(self.log) - self._log_lines)]
 
     def _show(self, snapshot: RunSnapshotData) -> None:
         self.run, self.status, self.progress = snapshot.run, snapshot.run.status, snapshot.run.progress

@@ -47,7 +47,7 @@ export class RunView {
         return
       }
       case 'LogRecorded':
-        this.log.push(update)
+        if (update.seq > (this.log.at(-1)?.seq ?? -1)) this.log.push(update)
         if (this.log.length > this.#logLines) this.log.shift()
         return
       case 'RunProgressed':

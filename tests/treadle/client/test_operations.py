@@ -134,6 +134,16 @@ def test_each_update_of_a_run_keeps_its_fields_and_changes_a_view(kind: str) -> 
         assert view.seq == 7
 
 
+def test_a_view_keeps_the_newest_lines_of_the_log_each_once() -> None:
+    line = Sample(document("WatchRun"), chosen={"RunUpdate": "LogRecorded"}).data()["runUpdates"]
+    view = RunView(log_lines=2)
+    for seq in (1, 2, 3, 2, 3):
+        update = RunWatch("run_1", None, None).receive({**line, "seq": seq})
+        assert update is not None
+        view.apply(update)
+    assert ([line.seq for line in view.log], view.seq) == ([2, 3], 3)
+
+
 def test_an_update_that_a_newer_server_has_added_is_skipped() -> None:
     assert RunWatch("run_1", None, None).receive({"__typename": "SomethingNew"}) is None
 
