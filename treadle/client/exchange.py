@@ -78,7 +78,7 @@ class Body:
         """Add a piece. Raises AddressError above the limit."""
         self._size += len(piece)
         if self._size > MAX_BODY:
-            raise AddressError(f"the response of {self._url} is larger than {MAX_BODY // 1024 // 1024} MiB")
+            raise _too_large("the response", self._url)
         self._pieces.append(piece)
 
     def content(self) -> bytes:
@@ -131,6 +131,8 @@ def connection_error(error: Exception, url: str) -> TreadleError:
         return AddressError(f"the certificate of {url} is not trusted ({_tls_reason(reason)}): {TRUST}")
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
         return AddressError(f"{url} is not a valid address: write https://host/graphql or http://host:port/graphql")
+    if isinstance(error, httpx2.SSEError):
+        return _too_large("an event", url)
     if isinstance(error, _NOT_SENT):
         return ServerUnavailable(f"no server responds at {url} ({reason})", may_be_executed=False)
     return ServerUnavailable(f"the connection to {url} was lost ({reason})")
@@ -139,6 +141,10 @@ def connection_error(error: Exception, url: str) -> TreadleError:
 def stream_end(url: str) -> ServerUnavailable:
     """Create the error of a stream that has ended without its event `complete`."""
     return ServerUnavailable(f"the stream of {url} has ended early")
+
+
+def _too_large(what: str, url: str) -> AddressError:
+    return AddressError(f"{what} of {url} is larger than {MAX_BODY // 1024 // 1024} MiB")
 
 
 def _tls_reason(text: str) -> str:

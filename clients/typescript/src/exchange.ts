@@ -2,8 +2,9 @@
 import { AddressError, OperationError, ServerUnavailable, type TreadleError } from './errors.js'
 
 const retryableStatuses = [408, 425, 429]
-/** Characters of one response. A response of the server has at most 16 MiB. */
-const maxText = 32 * 1024 * 1024
+const redirectStatuses = [301, 302, 303, 307, 308]
+/** Bytes of one response, and of one event of a stream. A response of the server has at most 16 MiB. */
+export const maxBytes = 32 * 1024 * 1024
 /** A redirect may lead to another server, which would get the token, so none is followed. */
 export const noRedirects = { redirect: 'manual' } as const
 
@@ -46,30 +47,39 @@ function dataOf(response: Response, text: string, url: string): Record<string, a
   throw refusalOf(response, url)
 }
 
-/** Read the text of a response up to the limit. */
+/** Read the text of a response up to the limit. Throws AddressError for a larger one, and for a redirect. */
 async function textOf(response: Response, url: string): Promise<string> {
+  refuseRedirect(response, url)
   if (response.body === null) return ''
   const reader = response.body.getReader()
   const decoder = new TextDecoder()
-  let text = ''
+  let [text, size] = ['', 0]
   for (;;) {
     const { done, value } = await reader.read()
     if (done) return text + decoder.decode()
-    text += decoder.decode(value, { stream: true })
-    if (text.length > maxText) {
+    size += value.byteLength
+    if (size > maxBytes) {
       await reader.cancel()
-      throw new AddressError(`the response of ${url} is larger than ${maxText / 1024 / 1024} MiB`)
+      throw tooLarge('the response', url)
     }
+    text += decoder.decode(value, { stream: true })
   }
+}
+
+function refuseRedirect(response: Response, url: string): void {
+  const target = response.headers.get('location')
+  // A browser shows neither the status nor the target of a redirect.
+  if (response.type !== 'opaqueredirect' && (target === null || !redirectStatuses.includes(response.status))) return
+  throw new AddressError(`${url} redirects to ${target ?? 'another address'}: use that address if it is the right server`)
+}
+
+/** Return the error of a response, or of an event, above the limit. */
+export function tooLarge(what: string, url: string): AddressError {
+  return new AddressError(`${what} of ${url} is larger than ${maxBytes / 1024 / 1024} MiB`)
 }
 
 /** Return the error of a response that is no GraphQL result. */
 export function refusalOf(response: Response, url: string): TreadleError {
-  // A browser shows neither the status nor the target of a redirect.
-  if (response.type === 'opaqueredirect' || (response.status >= 300 && response.status < 400)) {
-    const target = response.headers.get('location') ?? 'another address'
-    return new AddressError(`${url} redirects to ${target}: use that address if it is the right server`)
-  }
   if (response.status >= 500 || retryableStatuses.includes(response.status)) {
     return withHeader(new ServerUnavailable(`${url} responds with HTTP ${response.status}`), response)
   }

@@ -2,7 +2,7 @@
 import { createClient as createSse, NetworkError } from 'graphql-sse'
 import { createClient as createSocket, type Client as SocketClient } from 'graphql-ws'
 import { OperationError, ServerUnavailable, TreadleError, type GraphQLErrorShape } from './errors.js'
-import { noRedirects, reasonOf, refusalOf, streamRefusal } from './exchange.js'
+import { maxBytes, noRedirects, reasonOf, refusalOf, streamRefusal, tooLarge } from './exchange.js'
 
 /** Milliseconds without a byte after which a connection is lost. */
 const quietMs = 45_000
@@ -28,7 +28,7 @@ interface Result {
 
 /** Yield the `data` of each message, over Server-Sent Events. */
 export async function* overEvents(connection: Connection, query: string, variables: object): AsyncGenerator<Message> {
-  let refusal: Promise<TreadleError> | undefined
+  let refusal: TreadleError | Promise<TreadleError> | undefined
   const client = createSse({
     url: connection.url,
     headers: connection.headers,
@@ -36,7 +36,7 @@ export async function* overEvents(connection: Connection, query: string, variabl
     fetchFn: async (url: string, init: RequestInit) => {
       const response = await connection.fetch(url, { ...init, ...noRedirects })
       if (response.ok && response.body && response.headers.get('content-type')?.startsWith('text/event-stream')) {
-        return watched(response)
+        return watched(response, () => (refusal = tooLarge('an event', connection.url)))
       }
       refusal = streamRefusal(response, connection.url)
       // graphql-sse reads no body of a refused request.
@@ -115,8 +115,30 @@ function asTreadleError(error: unknown, url: string): TreadleError {
   return new ServerUnavailable(`the connection to ${url} was lost (${text})`)
 }
 
-/** Return the response with a body that fails after a time without a byte. The server sends one every 15 s. */
-function watched(response: Response): Response {
+/** Return the bytes of an event stream behind its last complete event, which an empty line ends. */
+function openEventSize(): (chunk: Uint8Array) => number {
+  const lineEnd = 10
+  let [size, isAtLineStart] = [0, true]
+  return (chunk) => {
+    let end = isAtLineStart && chunk[0] === lineEnd ? 1 : 0
+    for (let at = chunk.lastIndexOf(lineEnd); at > 0; at = chunk.lastIndexOf(lineEnd, at - 1)) {
+      if (chunk[at - 1] !== lineEnd) continue
+      end = at + 1
+      break
+    }
+    size = end > 0 ? chunk.length - end : size + chunk.length
+    isAtLineStart = chunk.at(-1) === lineEnd
+    return size
+  }
+}
+
+/**
+ * Return the response with a body that fails after a time without a byte, and above the limit of one event.
+ *
+ * The server sends a byte every 15 s. `onTooLarge` is called for an event that is too large.
+ */
+function watched(response: Response, onTooLarge: () => TreadleError): Response {
+  const sizeAfter = openEventSize()
   let timer: ReturnType<typeof setTimeout> | undefined
   const restart = (controller: TransformStreamDefaultController) => {
     clearTimeout(timer)
@@ -128,6 +150,7 @@ function watched(response: Response): Response {
     new TransformStream<Uint8Array, Uint8Array>({
       start: restart,
       transform: (chunk, controller) => {
+        if (sizeAfter(chunk) > maxBytes) throw onTooLarge()
         restart(controller)
         controller.enqueue(chunk)
       },

@@ -82,18 +82,21 @@ test('a refused token is replaced once if a function gives tokens', async () => 
   assert.deepEqual(requests.map((request) => request.headers.authorization), ['Bearer t1', 'Bearer t2'])
 })
 
-for (const [name, hostile, message] of [
-  ['a redirect', { ...text(307, ''), headers: { Location: 'http://127.0.0.1:9/graphql' } }, /redirects to http:\/\/127.0.0.1:9/],
-  ['a response without an end', text(200, 'x'.repeat(33 * 1024 * 1024)), /larger than 32 MiB/],
+const large = 'x'.repeat(33 * 1024 * 1024)
+const execute = (client) => client.execute(query)
+const watch = async (client) => { for await (const _ of client.watchRun('run_1')); }
+const redirect = (body) => json(307, body, { Location: 'http://127.0.0.1:9/graphql' })
+for (const [name, hostile, message, ...calls] of [
+  ['a redirect', redirect({ data: { done: true } }), /redirects to http:\/\/127.0.0.1:9/, execute, watch],
+  ['a redirect without an address', text(307, ''), /is not Treadle: it responds with HTTP 307/, execute, watch],
+  ['a large response', text(200, large), /the response of .* is larger than 32 MiB/, execute, watch],
+  ['a large event', events({ data: large }), /an event of .* is larger than 32 MiB/, watch],
 ]) {
   test(`${name} is refused, and the token is sent once`, async () => {
-    for (const ask of [
-      (client) => client.execute(query),
-      async (client) => { for await (const _ of client.watchRun('run_1')); },
-    ]) {
+    for (const call of calls) {
       const requests = await scripted([hostile], async (url) => {
-        const client = new TreadleClient({ url, token: 'secret', transport: 'sse', })
-        await assert.rejects(ask(client), (error) => error instanceof AddressError && message.test(error.message))
+        const client = new TreadleClient({ url, token: 'secret', transport: 'sse' })
+        await assert.rejects(call(client), (error) => error instanceof AddressError && message.test(error.message))
       })
       assert.equal(requests.length, 1)
     }

@@ -127,6 +127,15 @@ async def test_a_response_that_no_server_sends_is_refused(
 
 
 @KINDS
+async def test_an_event_that_no_server_sends_is_refused(is_async: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "MAX_EVENT", 5_000)
+    async with scripted(stream({"data": "x" * 10_000})) as server:
+        with pytest.raises(AddressError, match=r"an event of .* is larger than 32 MiB"):
+            await watched(server, is_async)
+        assert len(server.requests) == 1, "the event was read once more"
+
+
+@KINDS
 async def test_an_address_without_a_server_is_an_error_after_the_time_for_retries(is_async: bool) -> None:
     async with scripted(DONE) as server:
         pass
