@@ -18,9 +18,11 @@ from persistence.db.database import Database
 from persistence.db.migrate import migrate
 from persistence.runs.run import Run
 from tests.clean_databases import CleanDatabases
+from tests.end_to_end.support.browser import ScenarioPlayer, open_browser
 from tests.frozen_garbage import FrozenGarbage
 from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
 from tests.peers.http import Peer, http_peer
+from tests.programs import installed, path_of
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
 _garbage = FrozenGarbage()
@@ -136,3 +138,10 @@ async def peer() -> AsyncIterator[Peer]:
     """A third party's HTTP server on loopback."""
     async with http_peer() as peer:
         yield peer
+
+
+@pytest.fixture(scope="session", params=installed("chromium"))
+async def browser(request: pytest.FixtureRequest) -> AsyncIterator[ScenarioPlayer]:
+    """The browser of all scenarios of this test process."""
+    async with open_browser(path_of(request.param) or request.param) as browser:
+        yield browser

@@ -8,9 +8,12 @@ import * as building from "./scenarios/building.mjs";
 import * as firstMinute from "./scenarios/first_minute.mjs";
 import * as keptDraft from "./scenarios/kept_draft.mjs";
 import * as operation from "./scenarios/operation.mjs";
+import * as shell from "./scenarios/shell.mjs";
 import * as watching from "./scenarios/watching.mjs";
 
-const scenarios = { ...building, ...firstMinute, ...keptDraft, ...operation, ...watching };
+/** Characters of a page in the report of a failure. */
+const MAX_TEXT = 4000;
+const scenarios = { ...building, ...firstMinute, ...keptDraft, ...operation, ...shell, ...watching };
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const write = (message) => process.stdout.write(`${JSON.stringify(message)}\n`);
 
@@ -25,7 +28,7 @@ async function perform(browser, { scenario, address, facts }) {
   try {
     await scenarios[scenario](stage, facts ?? {});
   } catch (error) {
-    const texts = await Promise.all(stage.context.pages().map((page) => page.locator("body").innerText()));
+    const texts = await Promise.all(stage.context.pages().map(async (page) => (await page.locator("body").innerText()).slice(0, MAX_TEXT)));
     stage.report.failure = [error.stack, stage.page.url(), ...texts].join("\n-----\n");
     if (process.env.SHOTS) await stage.page.screenshot({ path: `${process.env.SHOTS}/failure_${scenario}.png` });
   }

@@ -4,7 +4,6 @@ One process and one browser serve all tests of a session; each scenario has a co
 """
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,17 +21,6 @@ SCENARIO_S = 300
 
 long = pytest.mark.studio_long
 """Marks a test that only `make studio-tests` runs."""
-
-
-def in_browser(script: str, *arguments: str) -> dict[str, Any]:
-    """Run a script of Playwright that starts its own browser, and return the JSON document that it prints."""
-    node = machine_node() or wheel_node()
-    install(FOLDER, node, "npm.log")
-    command = [str(node.program), script, *arguments]
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    report: dict[str, Any] = orjson.loads(done.stdout)
-    return report
 
 
 Act = Callable[[], Awaitable[object]]
@@ -64,7 +52,7 @@ class ScenarioPlayer:
                 message = await self._exchange(await (acts or {})[message["ask"]]())
         report: dict[str, Any] = message["report"]
         assert "failure" not in report, report["failure"]
-        assert (report["errors"], report["faults"]) == ([], [])
+        assert not (report["errors"] or report["faults"]), (report["errors"], report["faults"])
         return report
 
     async def _exchange(self, request: object) -> dict[str, Any]:

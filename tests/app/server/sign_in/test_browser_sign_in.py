@@ -21,8 +21,7 @@ from app.settings import Settings
 from tests.app.server.sign_in.issuer import SECRET, token
 from tests.app.server.sign_in.oidc_issuers import Browser, serving_issuers
 from tests.app_server import TRANSPORT, serving
-from tests.end_to_end.support.browser import in_browser
-from tests.programs import installed, path_of
+from tests.end_to_end.support.browser import ScenarioPlayer
 
 VIEWER = {"query": "{ viewer { subject projects { name } scopes } }"}
 WATCH = {"id": "1", "type": "subscribe", "payload": {"query": "subscription { runs { id } }"}}
@@ -270,10 +269,8 @@ def test_only_paths_of_this_server_are_returned_to(path: str | None, own: str) -
     assert own_path(path) == own
 
 
-@pytest.mark.parametrize("program", installed("chromium"))
-async def test_a_browser_signs_in_from_the_studio_by_code_and_pkce(site: Site, program: str) -> None:
-    report = await asyncio.to_thread(in_browser, "sign_in.mjs", site.home, path_of(program) or program)
-    assert "failure" not in report, report["failure"]
+async def test_a_browser_signs_in_from_the_studio_by_code_and_pkce(site: Site, browser: ScenarioPlayer) -> None:
+    report = await browser.play("signIn", urlsplit(site.home).port or 80)
     asked = report["authorization"]
     assert (asked["response_type"], asked["code_challenge_method"]) == ("code", "S256")
     assert len(asked["code_challenge"]) == 43 and asked["state"] and asked["nonce"]

@@ -104,36 +104,6 @@ export async function questions({ page, publish, mutate, open, check, report }) 
   report.title = await page.title();
 }
 
-export async function commands({ page, workflow, open, check, report }) {
-  const name = `Palette ${crypto.randomUUID()}`;
-  const id = await workflow(name, { nodes: [{ id: "a", type: "transform", config: { output: 1 } }], edges: [] });
-  await open("runs");
-  await page.getByRole("heading", { name: "Runs" }).waitFor();
-  const choose = async (text) => {
-    await page.keyboard.press("Control+k");
-    await page.getByRole("combobox", { name: "Search commands and workflows" }).fill(text);
-    await page.getByRole("option", { name: text }).first().waitFor();
-    await page.keyboard.press("Enter");
-  };
-  await choose("Dark");
-  await page.waitForFunction(() => document.documentElement.dataset.theme === "dark");
-  await choose("Secrets");
-  await page.getByRole("heading", { name: "Secrets" }).waitFor();
-  await choose(name);
-  await page.locator('.react-flow__node[data-id="a"]').waitFor();
-  report.isBuilder = page.url().includes(id);
-  await page.reload();
-  report.theme = await page.evaluate(() => document.documentElement.dataset.theme);
-  await page.locator('.react-flow__node[data-id="a"]').waitFor();
-  await page.keyboard.press("Control+k");
-  await check("commands");
-  await page.keyboard.press("Escape");
-  await page.locator("dialog").waitFor({ state: "detached" });
-  await page.keyboard.press("?");
-  await page.getByRole("heading", { name: "Shortcuts" }).waitFor();
-  await check("shortcuts");
-}
-
 export async function stream({ page, open, check, report }, { runId }) {
   await open(`runs/${runId}?node=say`);
   const text = page.getByLabel("Streamed text");
