@@ -18,11 +18,12 @@ async def test_a_workflow_is_built_and_run_by_keyboard_alone(browser: ScenarioPl
     assert report["moved"] > 0
 
 
+@long
 @pytest.mark.parametrize(
     ("scenario", "labels"),
     [
-        pytest.param("conflictMine", ["mine a", "mine b", "none"], marks=long),
-        pytest.param("conflictTheirs", ["none", "theirs b", "theirs c"], marks=long),
+        ("conflictMine", ["mine a", "mine b", "none"]),
+        ("conflictTheirs", ["none", "theirs b", "theirs c"]),
         ("conflictBoth", ["mine a", "mine b", "theirs c"]),
     ],
 )
@@ -42,6 +43,7 @@ async def test_nodes_are_pasted_into_another_tab_with_their_unknown_members(
     assert report["refusal"].startswith("The clipboard has no JSON.")
 
 
+@long
 async def test_versions_are_compared_published_restored_and_archived(
     browser: ScenarioPlayer, system: SystemUnderTest
 ) -> None:

@@ -27,6 +27,7 @@ async def test_a_run_is_stepped_answered_and_forked_from_an_earlier_state_with_a
     assert (report["evaluated"], report["forked"], report["title"]) == ("43", "two, true", "Treadle")
 
 
+@long
 async def test_a_run_is_repeated_with_other_inputs_from_its_timeline(
     browser: ScenarioPlayer, system: SystemUnderTest
 ) -> None:

@@ -244,6 +244,8 @@ export async function files({ page, report, builder, check, workflow }) {
   await page.getByText("6 nodes, 5 edges.").waitFor();
   await check("import");
   await edited(page, () => page.getByRole("button", { name: "Replace the draft" }).click());
+  // Only what is visible is drawn, and a node at the edge of the canvas moves when it is clicked.
+  await page.getByRole("button", { name: "Fit View" }).click();
   await node(page, "html").click();
   await node(page, "strange").click();
   await page.getByText("This server has no node type “no_such_type”").waitFor();
