@@ -49,6 +49,7 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
         self.buffers = buffers
         self._headers_s, self._max_connections = headers_s, max_connections
         self._header_bytes, self._is_above_limit, self._is_before_request = 0, False, True
+        self._has_ended_request = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,9 +62,11 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
             # Not before: a client that still sends might not read the response.
             self._refuse(503, "The server has too many connections.")
             return
+        self._has_ended_request = False
         super().data_received(data)
         self._time_empty_lines()
-        if self._timer is not None:
+        # The end of a body is no empty line and no header. It may come after the response.
+        if self._timer is not None and not self._has_ended_request:
             self._header_bytes += len(data)
             if self._is_before_request and self._header_bytes > MAX_EMPTY:
                 self._refuse(400, f"More than {MAX_EMPTY:,} bytes of empty lines came before the request.")
@@ -105,7 +108,7 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._is_before_request = True
+        self._is_before_request = self._has_ended_request = True
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

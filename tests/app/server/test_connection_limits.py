@@ -151,6 +151,18 @@ async def test_an_empty_line_after_a_response_does_not_keep_a_connection_open(
         assert await answer(again) == "200"
 
 
+async def test_a_body_that_comes_after_the_response_is_not_taken_for_empty_lines(
+    address: str, client: httpx.AsyncClient
+) -> None:
+    connection = await opened(address)
+    connection[1].write(b"POST /health HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4000\r\n\r\n")
+    assert (await connection[0].readuntil(b"]}")).startswith(b"HTTP/1.1 405")
+    connection[1].write(b"a" * 4000)
+    assert (await client.get("/health")).status_code == 200  # The server has read the body by now.
+    connection[1].write(HEALTH)
+    assert await answer(connection) == "200"
+
+
 HANDSHAKE = (
     b"GET /graphql HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
     b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n"
