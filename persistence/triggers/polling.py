@@ -24,9 +24,9 @@ from persistence.triggers.trigger import Trigger
 
 log = structlog.get_logger(__name__)
 
-CLAIM_S = 120.0
-"""How long a claim holds without a renewal, in seconds."""
-RENEWAL_S = 30.0
+CLAIM_S = 30.0
+"""How long a claim holds without a renewal, in seconds. A poll whose worker or store fails waits for so long."""
+RENEWAL_S = 10.0
 """Seconds between two renewals of a claim."""
 ASK_S = 300.0
 """How long a source may take, in seconds."""
