@@ -2,18 +2,21 @@
 
 Several processes may do it at once: an advisory lock admits one at a time.
 
-All missing migrations run in one transaction, so a crash leaves the database as it was.
+All missing migrations run in one transaction, so a crash leaves the database as it was. A deadlock with a
+process that works, which locks tables in another order, rolls it back, and it begins again.
 """
 
 from pathlib import Path
 
 import asyncpg
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from persistence.db import barrier
 from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import create_engine, dsn
 from persistence.db.online_steps import prepare, undo
+from persistence.db.transient import retry_transient
 
 _FOLDER = Path(__file__).parents[1] / "migrations"
 NEWEST = max(file.name.split("_")[0] for file in (_FOLDER / "versions").glob("[0-9]*.py"))
@@ -46,7 +49,7 @@ async def migrate(url: str) -> None:
         return
     try:
         await prepare(url, AdvisoryLock.MIGRATIONS)
-        await _apply(url)
+        await retry_transient(lambda: _apply(url), "migration", is_final=lambda error: not _is_deadlock(error))
     except BaseException:
         await undo(url)
         raise
@@ -61,6 +64,10 @@ async def _apply(url: str) -> None:
             await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
+
+
+def _is_deadlock(error: Exception) -> bool:
+    return isinstance(error, DBAPIError) and isinstance(error.driver_exception, asyncpg.DeadlockDetectedError)
 
 
 async def revision(url: str) -> str | None:

@@ -4,10 +4,11 @@ import asyncio
 
 import asyncpg
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from persistence.caller import Caller
 from persistence.db.database import Database
-from persistence.db.migrate import migrate
+from persistence.db.migrate import NEWEST, migrate, revision
 from persistence.db.online_steps import INDEXES, REPLACED, prepare
 from tests.executor_worker import eventually
 from tests.journal_worker import accept_run
@@ -18,6 +19,14 @@ SELECT c.relname, i.indisvalid FROM pg_index i JOIN pg_class c ON c.oid = i.inde
 WHERE c.relname = ANY($1) ORDER BY 1
 """
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'CREATE INDEX CONCURRENTLY%'"
+DEADLOCK = """
+CREATE SEQUENCE attempts;
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('attempts') <= {refused} THEN RAISE EXCEPTION SQLSTATE '{code}'; END IF;
+END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start WHEN TAG IN ('DROP INDEX') EXECUTE FUNCTION refuse()
+"""
+FORGET = "DROP EVENT TRIGGER refuse; DROP FUNCTION refuse; DROP SEQUENCE attempts"
 
 
 async def states(database: Database, *others: str) -> dict[str, bool]:
@@ -50,3 +59,20 @@ async def test_a_build_that_is_killed_while_runs_are_written_goes_on(
     await migrate(database_url)
     assert await states(database, REPLACED) == dict.fromkeys(INDEXES, True)
     assert await database.pool.fetch("SELECT $1::text[]::regclass[]::oid[]", list(INDEXES)) == built
+
+
+@pytest.mark.parametrize(("code", "is_repeated"), [("40P01", True), ("53100", False)])
+async def test_a_migration_is_repeated_after_a_deadlock_only(
+    database: Database, database_url: str, code: str, is_repeated: bool
+) -> None:
+    await downgrade(database_url, "0027")
+    await database.pool.execute(DEADLOCK.format(refused=2, code=code))
+    try:
+        if is_repeated:
+            await migrate(database_url)
+        else:
+            with pytest.raises(DBAPIError):
+                await migrate(database_url)
+    finally:
+        await database.pool.execute(FORGET)
+    assert await revision(database_url) == (NEWEST if is_repeated else "0027")
