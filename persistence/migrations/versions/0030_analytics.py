@@ -5,6 +5,8 @@ Database triggers add the events of workflows and versions in the transactions o
 code makes them.
 """
 
+from importlib import import_module
+
 from alembic import op
 
 revision = "0030"
@@ -12,37 +14,9 @@ down_revision = "0029"
 branch_labels = None
 depends_on = None
 
-_RECORD = """
-CREATE OR REPLACE FUNCTION record_run_end() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    states json;
-    tokens_in numeric;
-    tokens_out numeric;
-    cost numeric;
-    has_loop boolean;
-BEGIN
-    SELECT json_agg(json_build_array(node_id, status, 1000 * extract(epoch FROM completed_at - started_at))),
-        sum((usage->>'input_tokens')::numeric), sum((usage->>'output_tokens')::numeric),
-        sum((usage->>'cost_usd')::numeric), bool_or(usage IS NOT NULL) AND max(visits) > 1
-        INTO states, tokens_in, tokens_out, cost, has_loop
-        FROM node_states WHERE run_id = NEW.id AND started_at IS NOT NULL;
-    IF has_loop THEN
-        SELECT sum((body->'usage'->>'input_tokens')::numeric), sum((body->'usage'->>'output_tokens')::numeric),
-            sum((body->'usage'->>'cost_usd')::numeric) INTO tokens_in, tokens_out, cost
-            FROM events WHERE run_id = NEW.id AND type = 'NODE_STATE' AND body->'usage' IS NOT NULL
-                AND coalesce(body->>'status', 'COMPLETED') IN ('COMPLETED', 'FAILED', 'CANCELLED');
-    END IF;
-    INSERT INTO run_ends (project_id, workflow_id, finished_at, status, code, duration_ms, queue_ms, input_tokens,
-        output_tokens, cost, nodes%(columns)s)
-    VALUES (NEW.project_id, NEW.workflow_id, NEW.finished_at, NEW.status, NEW.error->>'code',
-        1000 * extract(epoch FROM NEW.finished_at - NEW.started_at),
-        CASE WHEN NEW.queued_at <= NEW.started_at THEN 1000 * extract(epoch FROM NEW.started_at - NEW.queued_at) END,
-        least(greatest(round(tokens_in), 0), 1e15), least(greatest(round(tokens_out), 0), 1e15),
-        least(greatest(round(cost * 1e9), 0), 1e15), states%(values)s);
-    RETURN NULL;
-END $$
-"""
-_BEFORE = {"columns": ", tags, is_child", "values": ", NEW.tags, NEW.parent_id IS NOT NULL"}
+# The function as migration 0027 has it. Migrations do not change, so this one may use its text.
+_ALERT_RULES = import_module("persistence.migrations.versions.0027_alert_rules")
+_RECORD, _BEFORE = _ALERT_RULES._RECORD, _ALERT_RULES._NOW
 _NOW = {
     "columns": f"{_BEFORE['columns']}, run_id, mode, source",
     "values": f"{_BEFORE['values']}, NEW.id, NEW.mode, NEW.source",
