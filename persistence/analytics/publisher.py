@@ -1,11 +1,13 @@
 """Sends analytics events to the Redis stream of their project and to the sinks.
 
-The receivers are independent: one that fails or hangs gets its events later, and delays no other.
-Workers call `publish_due`; see the outbox for what a crash costs.
+The receivers are independent: one that fails or hangs gets its events later. After a failure it gets nothing
+for a pause, so that one that hangs delays the others seldom, however many events wait for it. Workers call
+`publish_due`; see the outbox for what a crash costs.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 
 import asyncpg
 import orjson
@@ -25,6 +27,8 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 TIMEOUT_S = 20.0
 """Seconds that a receiver has for one batch. Less than a claim lasts."""
+PAUSES_S = (5.0, 60.0)
+"""The first and the longest pause of a receiver that has failed, in seconds. Each is twice the one before."""
 
 
 def stream_of(project_id: str) -> str:
@@ -48,15 +52,48 @@ class StreamSink(AnalyticsSink):
         await pipeline.execute()
 
 
+class Receiver:
+    """A sink with its outage. It is called by one task at a time."""
+
+    def __init__(self, sink: AnalyticsSink, clock: Callable[[], float]) -> None:
+        self.sink, self._clock = sink, clock
+        self._outage = Outage("analytics.receiver", receiver=sink.name)
+        self._pause_s, self._resumes_at = PAUSES_S[0], clock()
+
+    async def send(self, events: Sequence[AnalyticsEvent]) -> bool:
+        """Send events unless the sink has a pause. Return whether it has them now."""
+        if not events:
+            return True
+        if self._clock() < self._resumes_at:
+            return False
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                await self.sink.send(events)
+        except Exception as error:  # third-party code may raise anything
+            self._count("failed", events)
+            self._outage.failed(error)
+            self._resumes_at = self._clock() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
+            return False
+        self._count("sent", events)
+        self._outage.recovered()
+        self._pause_s = PAUSES_S[0]
+        return True
+
+    def _count(self, result: str, events: Sequence[AnalyticsEvent]) -> None:
+        ANALYTICS_EVENTS.labels(self.sink.name, result).inc(len(events))
+
+
 class AnalyticsPublisher:
     """Publishes the events of all projects to some receivers."""
 
-    def __init__(self, pool: asyncpg.Pool, receivers: Sequence[AnalyticsSink]) -> None:
-        self._pool, self._receivers = pool, {one.name: one for one in receivers}
-        self._outages = {name: Outage("analytics.receiver", receiver=name) for name in self._receivers}
+    def __init__(
+        self, pool: asyncpg.Pool, sinks: Sequence[AnalyticsSink], clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._pool, self._receivers = pool, {one.name: Receiver(one, clock) for one in sinks}
 
     async def publish_all_due(self) -> None:
-        """Publish everything that is due. After a failure of a receiver, the rest waits."""
+        """Publish everything that is due."""
         while await self.publish_due():
             pass
 
@@ -65,11 +102,11 @@ class AnalyticsPublisher:
         claimed = await outbox.claim(self._pool, BATCH)
         if not claimed:
             return False
-        sent = await asyncio.gather(*(self._send(name, claimed) for name in self._receivers))
-        delivered = dict(zip(self._receivers, sent, strict=True))
-        done, partly = _divide(claimed, delivered)
+        missing = {name: [one.event for one in claimed if name not in one.delivered] for name in self._receivers}
+        sent = await asyncio.gather(*(self._receivers[name].send(events) for name, events in missing.items()))
+        done, partly = _divide(claimed, dict(zip(self._receivers, sent, strict=True)))
         await outbox.record(self._pool, done, partly)
-        return len(claimed) == BATCH and not partly
+        return len(claimed) == BATCH
 
     async def prune(self) -> None:
         """Delete events that could not be delivered for too long."""
@@ -81,25 +118,9 @@ class AnalyticsPublisher:
         """Close the receivers. A fault of one is logged."""
         for name, receiver in self._receivers.items():
             try:
-                await receiver.close()
+                await receiver.sink.close()
             except Exception:
                 log.exception("analytics.sink_fault", sink=name)
-
-    async def _send(self, name: str, claimed: Sequence[ClaimedEvent]) -> bool:
-        """Send those events that the receiver does not have. Return whether it has all of them now."""
-        events = [one.event for one in claimed if name not in one.delivered]
-        if not events:
-            return True
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                await self._receivers[name].send(events)
-        except Exception as error:  # third-party code may raise anything
-            ANALYTICS_EVENTS.labels(name, "failed").inc(len(events))
-            self._outages[name].failed(error)
-            return False
-        ANALYTICS_EVENTS.labels(name, "sent").inc(len(events))
-        self._outages[name].recovered()
-        return True
 
 
 def _divide(

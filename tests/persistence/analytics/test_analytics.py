@@ -1,5 +1,6 @@
 """Analytics events reach the stream and the sinks at least once, also after a crash or a failure."""
 
+import asyncio
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint
@@ -10,8 +11,8 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.sdk.analytics import AnalyticsEvent, AnalyticsEventType, AnalyticsSink
-from persistence.analytics import outbox, sinks
-from persistence.analytics.publisher import AnalyticsPublisher, StreamSink, stream_of
+from persistence.analytics import outbox, publisher, sinks
+from persistence.analytics.publisher import PAUSES_S, AnalyticsPublisher, StreamSink, stream_of
 from persistence.caller import Caller
 from persistence.db.database import Database
 from persistence.statistics.folding import fold
@@ -53,9 +54,9 @@ async def end_run(database: Database, caller: Caller, project: str) -> str:
     return run.id
 
 
-async def waiting(database: Database) -> list[tuple[str, list[str]]]:
+async def waiting(database: Database) -> list[tuple[str, tuple[str, ...]]]:
     rows = await database.pool.fetch("SELECT type, delivered FROM analytics_events ORDER BY id")
-    return [(row["type"], row["delivered"]) for row in rows]
+    return [(row["type"], tuple(row["delivered"])) for row in rows]
 
 
 async def test_each_change_is_one_event_of_the_stream(
@@ -64,9 +65,9 @@ async def test_each_change_is_one_event_of_the_stream(
     workflow_id = await published_workflow(database, caller, project)
     run_id = await end_run(database, caller, project)
     await fold(database.pool, for_analytics=True)
-    publisher = AnalyticsPublisher(database.pool, [StreamSink(redis, 100)])
+    publishing = AnalyticsPublisher(database.pool, [StreamSink(redis, 100)])
     for _ in range(2):
-        await publisher.publish_all_due()
+        await publishing.publish_all_due()
     found = await entries(redis, project)
     assert [one["type"] for one in found] == list(KIND)
     created, published, executed = (orjson.loads(one["data"]) for one in found)
@@ -91,10 +92,10 @@ async def test_events_that_a_lost_worker_has_claimed_are_sent_again(
     [first, second] = await outbox.claim(database.pool, 10)
     await StreamSink(redis, 100).send([first.event, second.event])
     # The worker dies here. Its claim ends later.
-    publisher = AnalyticsPublisher(database.pool, [StreamSink(redis, 100)])
-    assert not await publisher.publish_due()
+    publishing = AnalyticsPublisher(database.pool, [StreamSink(redis, 100)])
+    assert not await publishing.publish_due()
     await database.pool.execute(DUE)
-    await publisher.publish_all_due()
+    await publishing.publish_all_due()
     ids = [str(first.event.id), str(second.event.id)]
     assert [one["id"] for one in await entries(redis, project)] == ids * 2
 
@@ -104,18 +105,50 @@ async def test_a_sink_that_fails_gets_its_events_later_and_delays_no_other_recei
 ) -> None:
     await published_workflow(database, caller, project)
     sink = Warehouse(failures=1)
-    publisher = AnalyticsPublisher(database.pool, [StreamSink(redis, 100), sink])
-    await publisher.publish_all_due()
+    now = 0.0
+    publishing = AnalyticsPublisher(database.pool, [StreamSink(redis, 100), sink], lambda: now)
+    await publishing.publish_all_due()
     assert await waiting(database) == [
-        (KIND.WORKFLOW_CREATED, ["stream"]),
-        (KIND.WORKFLOW_VERSION_PUBLISHED, ["stream"]),
+        (KIND.WORKFLOW_CREATED, ("stream",)),
+        (KIND.WORKFLOW_VERSION_PUBLISHED, ("stream",)),
     ]
     assert sink.received == []
     await database.pool.execute(DUE)
-    await publisher.publish_all_due()
+    now = PAUSES_S[0]
+    await publishing.publish_all_due()
     assert [one.type for one in sink.received] == [KIND.WORKFLOW_CREATED, KIND.WORKFLOW_VERSION_PUBLISHED]
     assert len(await entries(redis, project)) == 2
     assert await waiting(database) == []
+
+
+class Hanging(AnalyticsSink):
+    """A sink that never answers."""
+
+    name: ClassVar[str] = "hanging"
+    calls = 0
+
+    async def send(self, events: Sequence[AnalyticsEvent]) -> None:
+        self.calls += 1
+        await asyncio.Event().wait()
+
+
+async def test_a_sink_that_hangs_is_called_again_only_after_pauses(
+    database: Database, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "TIMEOUT_S", 0.01)
+    monkeypatch.setattr(publisher, "BATCH", 5)
+    now, hanging, other, calls = 0.0, Hanging(), Warehouse(), []
+    publishing = AnalyticsPublisher(database.pool, [other, hanging], lambda: now)
+    for pause in (5, 10, 20, 40, 60, 60):
+        for at in (now, now + pause - 1):
+            now = at
+            await database.pool.execute(INSERT, project, 0, 10)
+            await publishing.publish_all_due()
+            calls.append(hanging.calls)
+        now += 1
+    assert calls == [number for number in range(1, 7) for _ in range(2)]
+    assert len(other.received) == 12 * 10
+    assert set(await waiting(database)) == {(KIND.WORKFLOW_CREATED, ("warehouse",))}
 
 
 async def test_events_wait_while_redis_is_away(database: Database, caller: Caller, project: str) -> None:
@@ -124,7 +157,7 @@ async def test_events_wait_while_redis_is_away(database: Database, caller: Calle
     await AnalyticsPublisher(database.pool, [StreamSink(away, 100), sink]).publish_all_due()
     await away.aclose()
     assert len(sink.received) == 2
-    assert await waiting(database) == [(one.type, ["warehouse"]) for one in sink.received]
+    assert await waiting(database) == [(one.type, ("warehouse",)) for one in sink.received]
 
 
 async def test_the_stream_and_the_outbox_are_bounded(
