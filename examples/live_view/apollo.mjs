@@ -1,7 +1,7 @@
 // A live view of a run with @apollo/client over HTTP alone: node apollo.mjs RUN_ID
 import { argv, env } from 'node:process'
 import { ApolloClient, CombinedGraphQLErrors, HttpLink, InMemoryCache, gql } from '@apollo/client'
-import clientCache from './client_cache.json' with { type: 'json' }
+import clientCache from '../../schema/client_cache.json' with { type: 'json' }
 import { ANSWER, REST, UPDATES, VIEW, change, follow, show } from './documents.mjs'
 
 const PAUSE_MS = 1000

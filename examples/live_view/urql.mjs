@@ -4,7 +4,7 @@ import { Client, fetchExchange, gql, subscriptionExchange } from '@urql/core'
 import { cacheExchange } from '@urql/exchange-graphcache'
 import { createClient } from 'graphql-ws'
 import WebSocket from 'ws'
-import clientCache from './client_cache.json' with { type: 'json' }
+import clientCache from '../../schema/client_cache.json' with { type: 'json' }
 import { ANSWER, REST, UPDATES, VIEW, change, follow, show } from './documents.mjs'
 
 const url = env.TREADLE_URL ?? 'http://127.0.0.1:8000/graphql'

@@ -195,10 +195,11 @@ async def live_view(client: str) -> tuple[object, ...]:
         return node_folder() / "node", await compiled("live_view", (folder / "live_view.ts").read_text())
     node = await asyncio.to_thread(node_with_packages)
     copy = FOLDER / "node_modules" / f"live_view.{os.getpid()}"
-    copy.mkdir(exist_ok=True)
     for file in (*folder.glob("*.mjs"), ROOT / "schema" / "client_cache.json"):
-        shutil.copy(file, copy)
-    return node.program, copy / f"{client}.mjs"
+        target = copy / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    return node.program, copy / "examples" / "live_view" / f"{client}.mjs"
 
 
 @pytest.mark.parametrize("client", ["python", "typescript", "urql", "apollo"])
