@@ -93,7 +93,8 @@ def import_project(
                 if not force:
                     check_plan(plan)
                 await carry_out(found, plan, prune=prune)
-                changed = await read_project(client, project)
+                is_needed = any(each.created or each.changed for each in objects)
+                changed = await read_project(client, project) if is_needed else found  # With new workflows.
                 for each in objects:
                     await import_objects(changed, each, prune=prune)
         except ArgumentError as error:
