@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 TIMEOUT_S = 20.0
 """Seconds that a receiver has for one batch. Less than a claim lasts."""
+CLOSE_S = 5.0
+"""Seconds that a receiver has to close."""
 PAUSES_S = (5.0, 60.0)
 """The first and the longest pause of a receiver that has failed, in seconds. Each is twice the one before."""
 
@@ -80,6 +82,14 @@ class Receiver:
         self._pause_s = PAUSES_S[0]
         return True
 
+    async def close(self) -> None:
+        """Close the sink. A fault is logged, and so is one that takes too long: the worker ends."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self.sink.close()
+        except Exception:
+            log.exception("analytics.sink_fault", sink=self.sink.name)
+
     def _count(self, result: str, events: Sequence[AnalyticsEvent]) -> None:
         ANALYTICS_EVENTS.labels(self.sink.name, result).inc(len(events))
 
@@ -115,12 +125,8 @@ class AnalyticsPublisher:
             log.warning("analytics.dropped", count=count, waiting_limit=outbox.MAX_WAITING, age_s=outbox.MAX_AGE_S)
 
     async def close(self) -> None:
-        """Close the receivers. A fault of one is logged."""
-        for name, receiver in self._receivers.items():
-            try:
-                await receiver.sink.close()
-            except Exception:
-                log.exception("analytics.sink_fault", sink=name)
+        """Close the receivers, all at once."""
+        await asyncio.gather(*(one.close() for one in self._receivers.values()))
 
 
 def _divide(

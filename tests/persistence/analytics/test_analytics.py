@@ -131,6 +131,24 @@ class Hanging(AnalyticsSink):
         self.calls += 1
         await asyncio.Event().wait()
 
+    async def close(self) -> None:
+        await asyncio.Event().wait()
+
+
+async def test_a_sink_that_hangs_or_fails_does_not_keep_a_worker_from_ending(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "CLOSE_S", 0.01)
+    closed = asyncio.Event()
+
+    class Failing(Warehouse):
+        async def close(self) -> None:
+            closed.set()
+            raise ConnectionError("the warehouse is closed")
+
+    await asyncio.wait_for(AnalyticsPublisher(database.pool, [Hanging(), Failing()]).close(), 10)
+    assert closed.is_set()
+
 
 async def test_a_sink_that_hangs_is_called_again_only_after_pauses(
     database: Database, project: str, monkeypatch: pytest.MonkeyPatch
