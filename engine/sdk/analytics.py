@@ -1,5 +1,6 @@
 """Analytics events, and the base class of sinks that receive them (entry point `treadle.analytics`)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +37,7 @@ class AnalyticsEvent:
     data: dict[str, JSON]
 
 
-class AnalyticsSink:
+class AnalyticsSink(ABC):
     """A system that receives analytics events. Subclasses set `name` and implement `send`.
 
     Workers create one instance each.
@@ -45,9 +46,9 @@ class AnalyticsSink:
     name: ClassVar[str]
     """Identifies the sink, also in the database: 1 to 50 letters, digits, `_` and `-`."""
 
+    @abstractmethod
     async def send(self, events: Sequence[AnalyticsEvent]) -> None:
         """Deliver events, at least once each. If it raises, the same events come again later."""
-        raise NotImplementedError
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - most sinks have no connections
         """Release connections. Called once at the end of the worker."""

@@ -199,8 +199,13 @@ async def test_without_receivers_no_event_of_a_run_is_stored(database: Database,
 
 
 def test_a_package_adds_a_sink_and_a_broken_one_affects_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    vars(sys.modules[__name__])["Stream"] = type("Stream", (AnalyticsSink,), {"name": sinks.STREAM})
+    classes = {
+        "Stream": type("Stream", (Warehouse,), {"name": sinks.STREAM}),
+        "Unable": type("Unable", (AnalyticsSink,), {"name": "unable"}),  # cannot send
+    }
+    vars(sys.modules[__name__]).update(classes)
     values = {"a": f"{__name__}:Warehouse", "b": f"{__name__}:Stream", "c": "no_such_module:Sink", "d": "os:path"}
+    values["e"] = f"{__name__}:Unable"
     entries = [EntryPoint(name, value, sinks.GROUP) for name, value in values.items()]
     monkeypatch.setattr(sinks, "entry_points", lambda group: entries)
     assert list(sinks.load_sinks()) == ["warehouse"]
