@@ -141,6 +141,9 @@ def read_object_file(folder: Path, kind: PortableKind) -> list[PortableObject] |
         raise ArgumentError(
             f"{path} is no list of {kind.plural}: `{kind.key}` is a text, and `workflows` a list of names"
         )
+    keys = [one[kind.key] for one in found]
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise ArgumentError(f"{path} has several {kind.plural} with the {kind.key} {twice[0]}")
     return found
 
 

@@ -16,7 +16,7 @@ from app.cli import arguments
 from app.cli.arguments import ArgumentError
 from app.cli.client import ApiClient, RunRefused
 from app.cli.main import app
-from app.cli.project_files.objects import ENDPOINTS, read_object_file
+from app.cli.project_files.objects import ENDPOINTS, KINDS, PortableKind, read_object_file
 from app.cli.project_files.plan import ImportStep, StepKind, make_plan, warnings_of
 from app.cli.project_files.portable import PortableWorkflow, file_name, read_files, with_ids, with_names, write_files
 from app.cli.project_files.remote import change, read_project
@@ -159,6 +159,14 @@ async def test_endpoints_follow_the_file_and_are_deleted_only_when_asked(
     (tmp_path / "endpoints.json").write_text('[{"url": 1}]')
     with pytest.raises(ArgumentError, match="is no list of endpoints"):
         read_object_file(tmp_path, ENDPOINTS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.type)
+def test_a_file_with_the_same_key_twice_is_refused(kind: PortableKind, tmp_path: Path) -> None:
+    found = {**dict.fromkeys(kind.all_fields, "x"), "workflows": []}
+    (tmp_path / kind.file).write_text(json.dumps([found, found]))
+    with pytest.raises(ArgumentError, match=f"has several {kind.plural} with the {kind.key} x"):
+        read_object_file(tmp_path, kind)
 
 
 async def test_alert_rules_follow_the_file_and_are_deleted_only_when_asked(
