@@ -14,6 +14,7 @@ from engine.graph.channels import NODE_RECORDS
 from engine.states import NodeStatus, RunStatus
 from tests.engine.checkpoint_history import PlayedRun, play
 from tests.engine.fork_graphs import LOOPS, dags, mix_spec
+from tests.samples import sample
 
 
 async def check_continuation_from_all_checkpoints(raw: dict[str, Any]) -> None:
@@ -39,7 +40,7 @@ def finished_visits(original: PlayedRun, at: int) -> set[tuple[str, int]]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=sample(12, 40), deadline=None)
 @given(dags())
 def test_any_acyclic_graph_continues_from_each_of_its_checkpoints(raw: dict[str, Any]) -> None:
     asyncio.run(check_continuation_from_all_checkpoints(raw))

@@ -16,7 +16,7 @@ from tests.engine.graph.program_generator import draw_program
 from tests.engine.graph.program_graph import graph_of
 from tests.samples import sample
 
-PROGRAMS, BLOCKS = sample(8, 80), 2
+PROGRAMS, BLOCKS = sample(4, 80), 2
 SIZE, MAX_VISITS = 14, 60
 
 

@@ -22,6 +22,7 @@ from tests.engine.checkpoint_history import (
     with_outputs,
 )
 from tests.engine.memory_ports import RecordedJournal
+from tests.samples import sample
 
 MAX_VISITS = 12
 
@@ -171,11 +172,11 @@ async def difference(seed: int) -> str:
 
 @pytest.mark.parametrize("block", range(4))
 async def test_a_random_graph_ends_and_stops_change_nothing(block: int) -> None:
-    assert not [text for seed in range(block, 80, 4) if (text := await difference(seed))]
+    assert not [text for seed in range(block, sample(24, 80), 4) if (text := await difference(seed))]
 
 
 async def test_a_random_graph_whose_order_decides_ends_as_well() -> None:
-    played = [(seed, await play(draw_graph(seed, is_racy=True))) for seed in range(7000, 7200)]
+    played = [(seed, await play(draw_graph(seed, is_racy=True))) for seed in range(7000, sample(7060, 7200))]
     assert not [text for seed, run in played if (text := unsettled(seed, run))]
 
 

@@ -12,6 +12,7 @@ from engine.validation.validator import validate
 from tests.engine.json_values import JSON_VALUES
 from tests.engine.node_runner import TYPES
 from tests.engine.spec_builders import edge, node, problems_of, spec
+from tests.samples import sample
 
 
 def test_a_valid_spec_has_a_plan_and_a_hash() -> None:
@@ -61,7 +62,7 @@ SPECS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sample(60, 200), deadline=None)
 @given(SPECS)
 def test_validate_never_raises_for_a_value_that_resembles_a_spec(raw: Any) -> None:
     problems_of(raw)
