@@ -227,9 +227,12 @@ async def all_checkpoints(database: Database, run_id: str) -> list[Checkpoint]:
     return [checkpoint for row in rows for checkpoint in reversed(checkpoints_of_row(row))]
 
 
-async def eventually(probe: Callable[[], Awaitable[T]]) -> T:
-    """Call `probe`, which reads the database, until its result is truthy, for at most 10 s."""
-    async with asyncio.timeout(10):
+async def eventually(probe: Callable[[], Awaitable[T]], timeout_s: float = 10) -> T:
+    """Call `probe`, which reads the database, until its result is truthy.
+
+    A test of a command allows more time: its start may take seconds on a busy machine.
+    """
+    async with asyncio.timeout(timeout_s):
         while not (result := await probe()):  # noqa: ASYNC110 (the database sends no signal)
             await asyncio.sleep(0.005)
     return result

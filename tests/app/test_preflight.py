@@ -17,6 +17,7 @@ from app.settings import Settings
 from persistence.db.database import dsn
 from persistence.db.migrate import NEWEST, revision
 from tests.app.commands import Treadle
+from tests.executor_worker import eventually
 
 
 @asynccontextmanager
@@ -165,6 +166,7 @@ async def test_a_migration_that_is_killed_leaves_the_database_as_it_was(empty_ur
 
 
 async def until(connection: asyncpg.Connection, query: str, count: int) -> None:
-    async with asyncio.timeout(120):
-        while await connection.fetchval(query) != count:  # noqa: ASYNC110 (the database sends no signal)
-            await asyncio.sleep(0.02)
+    async def holds() -> bool:
+        return bool(await connection.fetchval(query) == count)
+
+    await eventually(holds, timeout_s=120)

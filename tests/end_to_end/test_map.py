@@ -9,7 +9,6 @@ import asyncpg
 
 from tests.end_to_end.support.client_actions import mutate, wait_for_status
 from tests.end_to_end.support.system import CANCEL, SystemUnderTest, running
-from tests.journal_worker import wait_until
 from tests.peers.http import Peer
 
 COUNT = 400
@@ -44,7 +43,7 @@ async def test_the_map_of_a_killed_worker_continues_with_the_unfinished_items(
 ) -> None:
     async with running(database_url, redis_url, http_allow="127.0.0.1") as system:
         run_id = (await system.run(calling(peer, concurrency=4), mode="ASYNC"))["run"]["id"]
-        await wait_until(lambda: len(peer.seen) >= COUNT // 2)
+        await peer.until(lambda: len(peer.seen) >= COUNT // 2)
         worker = await system.worker_of(run_id)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
@@ -68,7 +67,7 @@ async def test_a_resume_after_a_pause_executes_only_the_unfinished_items(
 ) -> None:
     async with running(database_url, redis_url, http_allow="127.0.0.1", pausing_s="0.2") as system:
         run_id = (await system.run(calling(peer, concurrency=4), mode="ASYNC"))["run"]["id"]
-        await wait_until(lambda: len(peer.seen) >= 20)
+        await peer.until(lambda: len(peer.seen) >= 20)
         assert (await mutate(system, "pauseRun", runId=run_id))["errors"] == []
         await wait_for_status(system, run_id, "PAUSED")
         before = calls(peer)
@@ -82,7 +81,7 @@ async def test_a_resume_after_a_pause_executes_only_the_unfinished_items(
 
 async def test_a_cancel_stops_all_items_immediately(system: SystemUnderTest, peer: Peer) -> None:
     run_id = (await system.run(calling(peer, "/hang", concurrency=8), mode="ASYNC"))["run"]["id"]
-    await wait_until(lambda: len(peer.seen) >= 8)
+    await peer.until(lambda: len(peer.seen) >= 8)
     await system.execute(CANCEL, id=run_id)
     run = await system.wait_for_end(run_id)
     assert run["status"] == "CANCELLED"

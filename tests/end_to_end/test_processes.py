@@ -112,8 +112,7 @@ async def test_a_killed_worker_in_backoff_costs_neither_an_attempt_nor_the_backo
         process.wait()
     assert peer.count("/status") == 1
     system.start("worker")
-    while peer.count("/status") == 1:  # noqa: ASYNC110 (the peer has no signal)
-        await asyncio.sleep(0.01)
+    await peer.until(lambda: peer.count("/status") == 2)
     # The backoff began a moment before its event arrived here.
     assert loop.time() - failed_at > backoff_s - 0.5
     run = await system.wait_for_end(run_id)

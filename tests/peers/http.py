@@ -20,6 +20,8 @@ async def _serve(peer: Peer, reader: asyncio.StreamReader, writer: Writer) -> No
             request = await _read(reader)
             peer.seen.append(request)
             peer.arrived.set()
+            async with peer.more:
+                peer.more.notify_all()
             await BEHAVIOURS[request.path](peer, request, writer)
             await writer.drain()
     except asyncio.IncompleteReadError:

@@ -27,8 +27,8 @@ class Request:
 class Peer:
     """The state of a test server.
 
-    `seen` are the requests so far. `arrived` is set by the first one. `left` is set when a client
-    closes a connection before its response is complete. `written` counts bytes of large bodies.
+    `seen` are the requests so far. `arrived` is set by the first one, and `more` notifies of each.
+    `left` is set when a client closes a connection before its response is complete. `written` counts bytes of large bodies.
     `document` and `media` are the response of `/list`.
     """
 
@@ -36,6 +36,7 @@ class Peer:
     seen: list[Request] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
+    more: asyncio.Condition = field(default_factory=asyncio.Condition)
     written: int = 0
     document: bytes = b"[]"
     media: str = "application/json"
@@ -51,6 +52,11 @@ class Peer:
 
     def count(self, path: str) -> int:
         return sum(request.path == path for request in self.seen)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until the requests fulfil a condition. Raises TimeoutError after 60 s."""
+        async with asyncio.timeout(60), self.more:
+            await self.more.wait_for(condition)
 
 
 Writer = asyncio.StreamWriter

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from persistence.db.database import Database, dsn
 from persistence.db.migrate import NEWEST
 from persistence.secrets import key_file
 from tests.app.commands import Treadle
+from tests.executor_worker import eventually
 from tests.journal_worker import JournalWorker, accept_run
 from tests.programs import installed
 
@@ -141,13 +142,6 @@ async def tables_of(url: str) -> list[str]:
         await connection.close()
 
 
-async def eventually(probe: Callable[[], Awaitable[bool]]) -> None:
-    """Wait until a query holds. A command may need seconds to start on a busy machine."""
-    async with asyncio.timeout(120):
-        while not await probe():  # noqa: ASYNC110 (the database sends no signal)
-            await asyncio.sleep(0.02)
-
-
 @asynccontextmanager
 async def blocked(url: str, lock: str, waiter: str) -> AsyncIterator[Callable[[], Any]]:
     """Hold a lock, and yield a function that waits until a statement of that program waits for it."""
@@ -158,13 +152,13 @@ async def blocked(url: str, lock: str, waiter: str) -> AsyncIterator[Callable[[]
         return await observer.fetchval(query, waiter) is some
 
     async def waiting() -> None:
-        await eventually(lambda: counts("AND wait_event_type = 'Lock'", some=True))
+        await eventually(lambda: counts("AND wait_event_type = 'Lock'", some=True), timeout_s=120)
 
     try:
         async with holder.transaction():
             await holder.execute(lock)
             yield waiting
-        await eventually(lambda: counts("", some=False))
+        await eventually(lambda: counts("", some=False), timeout_s=120)
     finally:
         await holder.close()
         await observer.close()

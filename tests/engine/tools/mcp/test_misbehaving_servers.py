@@ -105,10 +105,7 @@ async def test_a_broken_response_ends_all_calls_of_its_session() -> None:
 
 
 async def called(peer: Peer, calls: int) -> None:
-    async with asyncio.timeout(10):
-        while sum(b"tools/call" in request.body for request in peer.seen) < calls:
-            peer.arrived.clear()
-            await peer.arrived.wait()
+    await peer.until(lambda: sum(b"tools/call" in request.body for request in peer.seen) >= calls)
 
 
 KEY = "mcp-key-0123456789abcdef"
