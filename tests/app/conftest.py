@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import asyncpg
 import httpx
@@ -14,9 +15,9 @@ from tests.app.commands import Treadle
 from tests.app_server import serving
 
 
-@pytest.fixture
-def treadle() -> Iterator[Treadle]:
-    """Starts `treadle …` without this machine's settings, and stops all processes at the end."""
+@contextmanager
+def running_commands() -> Iterator[Treadle]:
+    """Yield what starts `treadle …` without the settings of this machine. The processes end with the block."""
     children: list[subprocess.Popen[str]] = []
 
     def start(*arguments: object, **settings: str) -> "subprocess.Popen[str]":
@@ -36,6 +37,20 @@ def treadle() -> Iterator[Treadle]:
     for child in children:
         child.terminate()
         child.communicate(timeout=60)
+
+
+@pytest.fixture
+def treadle() -> Iterator[Treadle]:
+    """Starts `treadle`; its processes end with the test."""
+    with running_commands() as treadle:
+        yield treadle
+
+
+@pytest.fixture(scope="module")
+def treadle_of_module() -> Iterator[Treadle]:
+    """Starts `treadle`; its processes end after the tests of the module."""
+    with running_commands() as treadle:
+        yield treadle
 
 
 @pytest.fixture

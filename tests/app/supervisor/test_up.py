@@ -9,6 +9,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,10 +56,29 @@ def ready_url(process: "subprocess.Popen[str]") -> str:
     raise AssertionError(f"the process was never ready:\n{output}")
 
 
+def start_up(folder: Path, treadle: Treadle) -> RunningUp:
+    process = treadle("up", "--port", 0, "--data-dir", folder / "data")
+    return RunningUp(process, ready_url(process), folder / "data")
+
+
 @pytest.fixture
-def up(open_folder: Path, treadle: Treadle) -> Iterator[RunningUp]:
-    process = treadle("up", "--port", 0, "--data-dir", open_folder / "data")
-    yield RunningUp(process, ready_url(process), open_folder / "data")
+def own_up(open_folder: Path, treadle: Treadle) -> RunningUp:
+    """For a test that ends it."""
+    return start_up(open_folder, treadle)
+
+
+@pytest.fixture(scope="module")
+def up(treadle_of_module: Treadle) -> Iterator[RunningUp]:
+    """For all tests after which it still runs, with processes that it may have restarted."""
+    with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
+        Path(folder).chmod(0o711)
+        up = start_up(Path(folder), treadle_of_module)
+        yield up
+        # A stop would wait for the endless code that another worker has taken over.
+        pids = descendants(up.process.pid)
+        up.process.kill()
+        up.process.communicate(timeout=60)
+        assert all_end(pids)
 
 
 def is_alive(pid: int) -> bool:
@@ -73,22 +93,22 @@ def all_end(pids: list[int]) -> bool:
     return not any(is_alive(pid) for pid in pids)
 
 
-def test_up_becomes_ready_runs_an_example_and_stops_cleanly(up: RunningUp, treadle: Treadle) -> None:
-    assert httpx.get(f"{up.url}/health").status_code == 200
-    assert set(up.children()) == {"app.cli server", "app.cli worker", "bin/postgres", "bin/redis-server"}
-    run = treadle("run", ROOT / "examples" / "support_triage.json", "--watch", "--port", up.port)
+def test_up_becomes_ready_runs_an_example_and_stops_cleanly(own_up: RunningUp, treadle: Treadle) -> None:
+    assert httpx.get(f"{own_up.url}/health").status_code == 200
+    assert set(own_up.children()) == {"app.cli server", "app.cli worker", "bin/postgres", "bin/redis-server"}
+    run = treadle("run", ROOT / "examples" / "support_triage.json", "--watch", "--port", own_up.port)
     output, _ = run.communicate(timeout=180)
     assert run.returncode == 0, output
     assert "COMPLETED" in output
     assert '"category": "billing"' in output
-    report, _ = treadle("doctor", "--port", up.port, "--data-dir", up.data).communicate(timeout=180)
+    report, _ = treadle("doctor", "--port", own_up.port, "--data-dir", own_up.data).communicate(timeout=180)
     assert "migrated" in report
     assert "in use by a running `treadle up`" in report
-    pids = list(up.children().values())
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(60) == 0
+    pids = list(own_up.children().values())
+    own_up.process.send_signal(signal.SIGINT)
+    assert own_up.process.wait(60) == 0
     assert not any(is_alive(pid) for pid in pids)
-    assert in_use(up.data) is None
+    assert in_use(own_up.data) is None
 
 
 CODE_NODE = """mutation { testNode(input: {type: "code", config: {code: "def process(): return 1"}}) {
@@ -129,6 +149,7 @@ def test_a_server_that_dies_is_restarted_on_the_same_port(up: RunningUp) -> None
     # The port stays bound, so this request waits for the next server instead of being refused.
     assert httpx.get(f"{up.url}/health", timeout=60).status_code == 200
     assert up.children()["app.cli server"] != first
+    assert "server" in lines_until(up.process, "up.died")[-1]
 
 
 def lines_until(process: "subprocess.Popen[str]", text: str) -> list[str]:
@@ -195,14 +216,14 @@ def test_a_killed_worker_leaves_no_code_running(up: RunningUp) -> None:
     assert all_end([worker, *pids])
 
 
-def test_a_kill_of_up_ends_all_processes_and_running_code(up: RunningUp) -> None:
-    start_endless_code(up)
-    pids = descendants(up.process.pid)
-    assert len(pids) > len(up.children())
-    up.process.kill()
-    up.process.wait()
+def test_a_kill_of_up_ends_all_processes_and_running_code(own_up: RunningUp) -> None:
+    start_endless_code(own_up)
+    pids = descendants(own_up.process.pid)
+    assert len(pids) > len(own_up.children())
+    own_up.process.kill()
+    own_up.process.wait()
     assert all_end(pids)
-    assert in_use(up.data) is None
+    assert in_use(own_up.data) is None
 
 
 def test_the_output_until_ready_is_short_and_names_the_next_steps(treadle: Treadle, open_folder: Path) -> None:
