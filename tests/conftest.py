@@ -10,6 +10,7 @@ from pathlib import Path
 import mcp.client.stdio  # noqa: F401
 import pytest
 import structlog
+from hypothesis import settings
 from redis.asyncio import Redis
 
 from app.embedded.servers import servers
@@ -26,6 +27,9 @@ from tests.programs import installed, path_of
 
 DEFAULT_PROJECT = "prj_00000000000000000000000000"
 _garbage = FrozenGarbage()
+# The time of an example depends on the load of the machine.
+settings.register_profile("treadle", settings(deadline=None))
+settings.load_profile("treadle")
 
 
 @pytest.hookimpl(tryfirst=True)

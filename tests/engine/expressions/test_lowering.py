@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from minijinja import TemplateError
 
@@ -72,7 +72,6 @@ def without_lowering(text: str) -> Any:
     return to_plain(environment._ENVIRONMENT.eval_expr(as_expression(text), **values))
 
 
-@settings(deadline=None)  # most texts are evaluated in the isolation process
 @given(expressions)
 def test_an_expression_keeps_its_value_unless_it_orders_unlike_values(text: str) -> None:
     if ":" in text and re.search(r"default|defined|d\(", text):

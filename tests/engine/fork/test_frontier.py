@@ -40,7 +40,7 @@ def finished_visits(original: PlayedRun, at: int) -> set[tuple[str, int]]:
     }
 
 
-@settings(max_examples=sample(12, 40), deadline=None)
+@settings(max_examples=sample(12, 40))
 @given(dags())
 def test_any_acyclic_graph_continues_from_each_of_its_checkpoints(raw: dict[str, Any]) -> None:
     asyncio.run(check_continuation_from_all_checkpoints(raw))

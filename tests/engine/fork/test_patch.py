@@ -89,7 +89,7 @@ async def check_all_patches(raw: dict[str, Any], values: list[int]) -> None:
                     await check_patch(original, at, name, value, new_runs)
 
 
-@settings(max_examples=sample(8, 100), deadline=None)
+@settings(max_examples=sample(8, 100))
 @given(dags(), st.integers(0, 6))
 def test_a_patch_in_an_acyclic_graph_equals_a_new_run_with_that_output(raw: dict[str, Any], value: int) -> None:
     asyncio.run(check_all_patches(raw, [value]))

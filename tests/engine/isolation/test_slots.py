@@ -85,7 +85,7 @@ async def play(steps: list[tuple[Any, ...]]) -> None:
     assert (slots.busy, slots.waiting) == (0, 0)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(steps=STEPS)
 def test_no_interleaving_loses_a_slot_or_a_wake_up(steps: list[tuple[Any, ...]]) -> None:
     asyncio.run(play(steps))

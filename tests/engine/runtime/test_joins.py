@@ -129,7 +129,7 @@ def dags(draw: st.DrawFn) -> tuple[str, dict[str, str]]:
     return " ".join(pairs or ["n0>n1"]), conditions
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(dags())
 def test_in_any_acyclic_graph_every_node_runs_once_or_is_skipped_once(case: tuple[str, dict[str, str]]) -> None:
     edges, conditions = case

@@ -56,7 +56,7 @@ CRONS = ["0 9 * * *", "30 2 * * *", "*/15 1-3 * * *", "15 */2 * * *", "0 30 1 * 
 ZONES = ["UTC", PARIS, NEW_YORK, "Australia/Lord_Howe", "Asia/Kolkata"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(CRONS), st.sampled_from(ZONES), st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)))
 def test_planned_times_increase_and_the_last_one_comes_back(cron: str, zone: str, moment: datetime) -> None:
     config, after = ScheduleConfig(cron=cron, timezone=zone), moment.replace(tzinfo=UTC)

@@ -211,7 +211,7 @@ ANY_VALUE = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(key=st.sampled_from(["node", "spec"]), inside=ANY_VALUE)
 def test_validation_never_raises_for_any_nested_value(key: str, inside: Any) -> None:
     assert isinstance(validate(spec_of({key: inside}), TYPES).ok, bool)

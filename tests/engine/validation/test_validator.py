@@ -62,13 +62,12 @@ SPECS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=sample(60, 200), deadline=None)
+@settings(max_examples=sample(60, 200))
 @given(SPECS)
 def test_validate_never_raises_for_a_value_that_resembles_a_spec(raw: Any) -> None:
     problems_of(raw)
 
 
-@settings(deadline=None)
 @given(JSON_VALUES)
 def test_validate_never_raises_for_any_json(raw: Any) -> None:
     problems_of(raw)

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
@@ -69,7 +69,6 @@ class Writers:
         return True
 
 
-@settings(deadline=None)
 @given(steps=STEPS)
 def test_all_entries_are_written_once_and_those_of_a_run_in_order(steps: list[tuple[Any, ...]]) -> None:
     loop = asyncio.new_event_loop()

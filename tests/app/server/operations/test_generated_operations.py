@@ -64,7 +64,6 @@ def generated() -> list[Case]:
         max_examples=OPERATIONS or OF_THE_SUITE,
         derandomize=not OPERATIONS,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

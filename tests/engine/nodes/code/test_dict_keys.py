@@ -167,7 +167,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(st.lists(st.lists(STEPS, min_size=1, max_size=8), min_size=20, max_size=20))
 async def test_any_sequence_of_stores_gives_the_object_of_cpython(
     sandbox: AsyncMonty, programs: list[list[str]]

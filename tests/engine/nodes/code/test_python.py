@@ -103,7 +103,7 @@ NUMBERS = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.tuples(NUMBERS, st.integers(-4, 12)), min_size=200, max_size=200))
 async def test_round_gives_the_results_of_cpython(sandbox: AsyncMonty, pairs: list[tuple[float, int]]) -> None:
     code = "def process(pairs):\n    return [round(number, digits) for number, digits in pairs]"

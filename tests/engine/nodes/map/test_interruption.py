@@ -127,7 +127,7 @@ async def test_progress_counts_items_and_continues_after_an_interruption() -> No
     await asyncio.wait([running])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @drawn(
     items=st.lists(st.one_of(st.integers(-9, 9), st.text("aé{}", max_size=4), st.none()), max_size=25),
     failing=st.sets(st.integers(0, 24)),
