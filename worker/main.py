@@ -1,6 +1,5 @@
 """Assembles and runs the worker process: runner, heartbeat, watchdog, recovery, arq and others.
 
-The only arq job requests a poll of the queue, so that no timeout or retry of arq affects a run.
 SIGTERM releases the runs to the queue. After a second SIGTERM or a SIGKILL, the other workers see
 that the advisory lock of this worker is free, and rescue its runs. Started by `treadle worker`.
 """
@@ -11,21 +10,17 @@ import random
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import asyncpg
 import structlog
 import uvloop
-from arq import func
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.settings import Settings
 from engine.isolation.computation import switch_often
@@ -39,15 +34,15 @@ from persistence.analytics.sinks import load_sinks
 from persistence.db.database import Database, create_pool, dsn
 from persistence.db.deadlines import Deadlines
 from persistence.db.ids import new_id
-from persistence.db.outage import Outage
 from persistence.db.pool_metrics import show_pools, show_redis_pools
 from persistence.db.transient import DATABASE_ERRORS, connect_at_start
 from persistence.events.publisher import IDLE_RUNS_CHANNEL
 from persistence.feed.pubsub import ChannelReader
 from persistence.journal.journal import PostgresJournal
 from persistence.maintenance.presence import Presence
-from persistence.queue.arq_pool import open_arq, read_job, write_job
-from persistence.queue.notifier import POLL_QUEUE, TIMEOUT_S, Notifier
+from persistence.queue import arq_worker
+from persistence.queue.arq_pool import open_arq
+from persistence.queue.notifier import Notifier
 from persistence.runs.children import Children
 from persistence.runs.map_items import MapItemStore
 from persistence.runs.queue_limit import QueueLimit, megabytes
@@ -72,11 +67,7 @@ from worker.watchdog import Watchdog
 
 log = structlog.get_logger(__name__)
 
-POLL_S = 0.5
-"""Poll interval of arq. The pub/sub notification makes the poll unnecessary, unless it is lost."""
 RECOVERY_S = 0.5
-RECONNECT_S = 1.0
-"""Pause before arq connects again to a Redis that is away."""
 
 
 async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
@@ -91,9 +82,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         log.info("worker.draining", runs=len(runner.tasks))
         if not await runner.drain(settings.drain_s):
             _kill_process()
-        with suppress(RedisError, OSError):  # arq need not tell a Redis that is away that it ends.
-            async with asyncio.timeout(TIMEOUT_S):
-                await arq.close()
+        await arq_worker.close(arq)
 
 
 def _on_first_signal(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
@@ -146,7 +135,7 @@ async def _open_worker(settings: Settings) -> AsyncIterator[tuple[Runner, Worker
         show_pools(stores.database.engine, {"hot": stores.database.pool, "lifeline": stores.lifeline})
         show_redis_pools({"commands": stores.redis, "arq": stores.arq_redis})
         stack.enter_context(serving_metrics(settings, runner))
-        arq = _arq(runner, stores.arq_redis, settings)
+        arq = arq_worker.open_arq_worker(runner.poll, stores.arq_redis, settings.queue_name)
         tasks: list[asyncio.Task[None]] = []
         tasks.append(await _start_presence(stack, settings, runner))
         stack.push_async_callback(_cancel, tasks)
@@ -290,7 +279,7 @@ def _start_tasks(
         asyncio.create_task(publish_forever(AnalyticsPublisher(runner.database.pool, receivers)), name="analytics"),
         asyncio.create_task(evaluate_forever(runner.database.pool, deliveries.wake), name="alerts"),
         asyncio.create_task(listen(channels, handlers), name="control"),
-        asyncio.create_task(_poll_forever(arq), name="arq"),
+        asyncio.create_task(arq_worker.work_forever(arq), name="arq"),
         asyncio.create_task(
             prune_forever(runner.database.pool, settings.retention_history_days, settings.retention_runs_days),
             name="retention",
@@ -326,43 +315,6 @@ async def _unregister(presence: Presence) -> None:
         await presence.unregister()
     except DATABASE_ERRORS as error:
         log.info("presence.not_unregistered", error=str(error) or type(error).__name__)
-
-
-async def _poll_forever(arq: Worker) -> None:
-    """Run arq, and start it again when Redis was away. The queue itself is in Postgres.
-
-    What another user of Redis has written to the queue of arq, and arq cannot read, is deleted.
-    """
-    outage = Outage("arq")
-    while True:
-        try:
-            await arq.pool.ping()
-            outage.recovered()
-            await arq.async_run()
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            outage.failed(error)
-        except Exception as error:
-            log.warning("arq.unreadable_queue", error=repr(error), deleted=arq.queue_name)
-            with suppress(RedisError, OSError):
-                await arq.pool.delete(arq.queue_name)
-        await asyncio.sleep(RECONNECT_S)
-
-
-def _arq(runner: Runner, redis: ArqRedis, settings: Settings) -> Worker:
-    async def poll_queue(_: dict[str, Any]) -> None:
-        # Nothing else is done in the job, so that a timeout or retry of arq affects no run.
-        runner.poll()
-
-    return Worker(
-        functions=[func(cast(Any, poll_queue), name=POLL_QUEUE, keep_result=0)],
-        redis_pool=redis,
-        queue_name=settings.queue_name,
-        handle_signals=False,
-        poll_delay=POLL_S,
-        job_serializer=write_job,
-        job_deserializer=read_job,
-        log_results=False,
-    )
 
 
 def _required(url: str | None) -> str:
