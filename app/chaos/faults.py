@@ -88,12 +88,18 @@ class Target:
 async def kill_worker(target: Target, rng: Random) -> None:
     """Kill the busiest worker. The suite measures how fast its runs continue on other workers."""
     slot, run_ids = await _busiest(target, rng)
-    if not any(other.is_ready for other in target.processes.workers if other is not slot):
-        run_ids = []  # No other worker can claim the runs, so the recovery time is not measured.
+    if not _can_rescue(target, slot):
+        run_ids = []  # Nobody can claim the runs at once, so the recovery time is not measured.
     at = time.time()
     slot.send(signal.SIGKILL)
     target.kills.append(Kill(at, slot.pid, run_ids))
     await _restart(slot, rng.uniform(0, 3))
+
+
+def _can_rescue(target: Target, killed: ProcessSlot) -> bool:
+    """Whether a worker is left. One that was frozen first connects again and waits for the others' locks."""
+    others = (slot for slot in target.processes.workers if slot is not killed)
+    return any(slot.is_ready and slot.pid not in target.frozen for slot in others)
 
 
 async def kill_two_workers(target: Target, rng: Random) -> None:
