@@ -134,6 +134,8 @@ def _slice(value: Any, /, start: int | None = None, stop: int | None = None, ste
         raise TypeError(f"{kind(value)} cannot be sliced")
     if any(bound is not None and not isinstance(bound, int) for bound in (start, stop, step)):
         raise TypeError("the bounds of a slice must be whole numbers")
+    if step == 0:
+        raise ValueError("the step of a slice cannot be 0")
     return computed([to_plain(data[start:stop:step])])
 
 

@@ -355,16 +355,17 @@ class ExpressionParser:
         plain.append(closing)
         if not colons:
             return self._step(node, plain)
-        safe = self._safe_slice(node, parts, opening.origin)
-        return _Node([*node.plain, *plain], safe, safe, node.steps + 1)
+        safe = self._sliced(self._guarded(node, opening.origin), parts, opening.origin)
+        if len(parts) < 3:
+            return _Node([*node.plain, *plain], safe, safe, node.steps + 1)
+        # With a negative step, minijinja takes the stop 0 for none, and a start before the list for 0.
+        whole = [*node.plain, SourcePart("[:]", opening.origin, True)]  # An error if it is missing.
+        stepped = self._sliced(whole, parts, opening.origin)
+        return _Node(stepped, safe, safe, node.steps + 1)
 
-    def _safe_slice(self, node: _Node, parts: list[list[SourcePart]], origin: int) -> list[SourcePart]:
-        """A slice of null is an empty list in minijinja. Here it is undefined."""
-        pieces = [
-            SourcePart("(", origin, True),
-            *self._guarded(node, origin),
-            SourcePart(f"|{SLICE_FILTER}(", origin, True),
-        ]
+    def _sliced(self, value: list[SourcePart], parts: list[list[SourcePart]], origin: int) -> list[SourcePart]:
+        """A slice by our own filter. The slice of null is undefined."""
+        pieces = [SourcePart("(", origin, True), *value, SourcePart(f"|{SLICE_FILTER}(", origin, True)]
         for part in parts:
             pieces += [*(part or [SourcePart("none", origin, True)]), SourcePart(", ", origin, True)]
         return [*pieces, SourcePart(")|first)", origin, True)]

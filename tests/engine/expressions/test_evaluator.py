@@ -186,6 +186,22 @@ def test_the_names_inside_a_slice_are_found(text: str, value: object) -> None:
     assert (render if "{%" in text else evaluate)(text, scope) == value
 
 
+BOUNDS = ["", *range(-7, 8)]
+
+
+@pytest.mark.parametrize("value", [[1, 2, 3, 4, 5], "abc\u00e9\U0001f600f", [], ""])
+@pytest.mark.parametrize("step", ["", -3, -2, -1, 1, 2, 9])
+def test_a_slice_is_what_it_is_in_python(value: list[int] | str, step: object) -> None:
+    slices = [f"v[{start}:{stop}:{step}]" for start in BOUNDS for stop in BOUNDS]
+    assert evaluate(f"[{', '.join(slices)}]", {"v": value}) == [eval(one, {"v": value}) for one in slices]
+
+
+def test_a_slice_with_a_step_of_null_is_empty_and_of_a_missing_value_an_error() -> None:
+    assert evaluate("input.n[::-1]", {"input": {"n": None}}) == []
+    with pytest.raises(ExpressionError, match=r"`input\.nope` is undefined"):
+        evaluate("input.nope[::-1]", {"input": {}})
+
+
 def test_a_wrong_slice_is_an_error_with_its_place() -> None:
     [(message, line, column)] = check("input[1:2:3:4]", expression=True)
     assert "unexpected" in message and (line, column) == (1, 12)
