@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 MAX_HEADERS = 64 * 1024
 """Bytes of the headers of a request."""
+TOO_LARGE = f"The headers of the request are larger than {MAX_HEADERS:,} bytes."
 MAX_EMPTY = 1024
 """Bytes of empty lines before a request, which RFC 9112 (section 2.2) lets a server skip."""
 REFUSAL_S = 1.0
@@ -49,6 +50,8 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
         self.buffers = buffers
         self._headers_s, self._max_connections = headers_s, max_connections
         self._header_bytes, self._is_above_limit, self._is_before_request = 0, False, True
+        self._read_bytes = 0
+        """Bytes of the address and the headers of the request that the parser has read."""
         self._has_ended_request = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -71,7 +74,7 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
             if self._is_before_request and self._header_bytes > MAX_EMPTY:
                 self._refuse(400, f"More than {MAX_EMPTY:,} bytes of empty lines came before the request.")
             elif self._header_bytes > MAX_HEADERS:
-                self._refuse(431, f"The headers of the request are larger than {MAX_HEADERS:,} bytes.")
+                self._refuse(431, TOO_LARGE)
 
     def _time_empty_lines(self) -> None:
         """Start the time limit for a client that sends empty lines after a response.
@@ -100,11 +103,21 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._header_bytes, self._is_before_request = 0, False
+        self._header_bytes, self._read_bytes, self._is_before_request = 0, 0, False
         self._start_timer(self._headers_s)
+
+    def on_url(self, url: bytes) -> None:
+        self._read_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._read_bytes += len(name) + len(value)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
+        if self._read_bytes > MAX_HEADERS:
+            raise ValueError  # The parser reports it to `send_400_response`.
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -113,7 +126,10 @@ class TimedHttpProtocol(BoundedWrites, HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         self._stop_timer()
-        self._send_error(400, f"{msg} It is not HTTP/1.1.")
+        if self._read_bytes > MAX_HEADERS:
+            self._refuse(431, TOO_LARGE)
+        else:
+            self._send_error(400, f"{msg} It is not HTTP/1.1.")
 
     def _start_timer(self, seconds: float) -> None:
         self._stop_timer()

@@ -163,4 +163,4 @@ async def test_a_long_address_or_header_is_no_fault(client: httpx.AsyncClient) -
         await client.get("/graphql", params={"query": VIEWER + " " * 60_000}),
         await client.get("/graphql", headers={"X-Long": "a" * 100_000}),
     ]
-    assert [response.status_code for response in responses] == [200, 400]
+    assert [response.status_code for response in responses] == [200, 431]
