@@ -82,7 +82,7 @@ async def serve(settings: Settings, stop: asyncio.Event | None = None) -> None:
         log.info("worker.draining", runs=len(runner.tasks))
         if not await runner.drain(settings.drain_s):
             _kill_process()
-        await arq_worker.close(arq)
+        await arq_worker.stop(arq)
 
 
 def _on_first_signal(number: signal.Signals, action: Callable[[], object]) -> Callable[[], None]:
@@ -172,6 +172,7 @@ async def _open_stores(stack: AsyncExitStack, settings: Settings) -> _Stores:
     stack.push_async_callback(database.close)
     redis, arq_redis = Redis.from_url(redis_url), open_arq(redis_url)
     stack.push_async_callback(redis.aclose)
+    stack.push_async_callback(arq_redis.aclose)
     lifeline = await connect_at_start(lambda: create_pool(database_url, size=2))
     stack.push_async_callback(lifeline.close)
     return _Stores(database, lifeline, redis, arq_redis, Notifier(arq_redis, settings.queue_name))

@@ -67,16 +67,13 @@ async def work_forever(arq: Worker) -> None:
         await asyncio.sleep(RECONNECT_S)
 
 
-async def close(arq: Worker) -> None:
-    """End the jobs in progress and disconnect, in TIMEOUT_S at most.
+async def stop(arq: Worker) -> None:
+    """End the jobs in progress, and remove the health check of this worker from Redis, in TIMEOUT_S at most.
 
-    `Worker.close` raises what a cancelled job raises, so the jobs end before it is called. arq need not
-    tell a Redis that is away that it ends.
+    `Worker.close` would raise what a cancelled job raises. A Redis that is away needs no message.
     """
     arq.handle_sig(signal.SIGUSR1)
-    jobs = list(arq.tasks.values())
-    arq.tasks.clear()
     with suppress(RedisError, OSError):
         async with asyncio.timeout(TIMEOUT_S):
-            await asyncio.gather(*jobs, return_exceptions=True)
-            await arq.close()
+            await asyncio.gather(*arq.tasks.values(), return_exceptions=True)
+            await arq.pool.delete(arq.health_check_key)
