@@ -74,7 +74,7 @@ async def test_a_failed_call_is_an_error_of_its_node(
 async def test_a_cancelled_run_closes_its_connection(system: SystemUnderTest, peer: Peer) -> None:
     run_id = (await system.run(calling(url=f"{peer.url}/hang"), mode="ASYNC"))["run"]["id"]
     async with asyncio.timeout(20):
-        await peer.arrived.wait()
+        await peer.until(lambda: peer.seen)
         assert (await system.execute(CANCEL, id=run_id))["cancelRun"]["errors"] == []
         await peer.left.wait()
     assert (await system.wait_for_end(run_id))["status"] == "CANCELLED"
@@ -86,8 +86,7 @@ async def test_a_call_that_is_repeated_after_a_crash_has_the_same_idempotency_ke
     async with running(database_url, redis_url, workers=2, http_allow="127.0.0.1") as system:
         spec = calling(method="POST", url=f"{peer.url}/hang-once", body={"type": "json", "content": {"pay": 1}})
         run_id = (await system.run(spec, mode="ASYNC"))["run"]["id"]
-        async with asyncio.timeout(30):
-            await peer.arrived.wait()
+        await peer.until(lambda: peer.seen)
         worker = await system.worker_of(run_id)
         worker.send_signal(signal.SIGKILL)
         worker.wait()

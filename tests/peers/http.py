@@ -19,7 +19,6 @@ async def _serve(peer: Peer, reader: asyncio.StreamReader, writer: Writer) -> No
         while not writer.is_closing():
             request = await _read(reader)
             peer.seen.append(request)
-            peer.arrived.set()
             async with peer.more:
                 peer.more.notify_all()
             await BEHAVIOURS[request.path](peer, request, writer)

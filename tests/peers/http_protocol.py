@@ -27,14 +27,13 @@ class Request:
 class Peer:
     """The state of a test server.
 
-    `seen` are the requests so far. `arrived` is set by the first one, and `more` notifies of each.
-    `left` is set when a client closes a connection before its response is complete. `written` counts bytes of large bodies.
-    `document` and `media` are the response of `/list`.
+    `seen` are the requests so far, and `more` notifies of each. `left` is set when a client closes a
+    connection before its response is complete. `written` counts bytes of large bodies. `document` and
+    `media` are the response of `/list`.
     """
 
     port: int = 0
     seen: list[Request] = field(default_factory=list)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     left: asyncio.Event = field(default_factory=asyncio.Event)
     more: asyncio.Condition = field(default_factory=asyncio.Condition)
     written: int = 0

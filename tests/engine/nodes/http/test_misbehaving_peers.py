@@ -123,11 +123,10 @@ async def test_an_untrusted_certificate_is_a_clear_error(tmp_path: Path) -> None
 
 async def test_a_cancelled_call_closes_its_connection(peer: Peer) -> None:
     for path in ("/hang", "/drip"):
-        peer.arrived.clear()
         peer.left.clear()
         call = asyncio.create_task(output(url=peer.url + path))
         async with asyncio.timeout(5):
-            await peer.arrived.wait()
+            await peer.until(lambda path=path: peer.count(path))
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)
             await peer.left.wait()
