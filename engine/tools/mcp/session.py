@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
+IDLE_S = 2.0
+"""Seconds after the last response from which a call begins with a ping."""
 PING_S = 2.0
 """Seconds between pings while calls wait. Over HTTP only a ping detects that the server is gone."""
 CLOSING_S = 5.0
@@ -88,7 +90,7 @@ class Session:
             SessionLost: The session has ended.
             McpError: The server refused the call; an exception of the library.
         """
-        if asyncio.get_running_loop().time() > self._last_response_at + PING_S:
+        if asyncio.get_running_loop().time() > self._last_response_at + IDLE_S:
             # The server may have gone: detect that before it can have received the call.
             await self._while_alive(self._ping(), was_sent=False)
         try:

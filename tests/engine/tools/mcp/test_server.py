@@ -104,14 +104,13 @@ async def test_a_server_that_dies_during_a_call_fails_the_waiting_calls(tools: T
 async def test_a_restarted_server_is_connected_again(
     over_http: HttpServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "PING_S", 0.2)
+    monkeypatch.setattr(session, "IDLE_S", 0.0)
     async with opened(McpServer(url=f"http://127.0.0.1:{over_http.port}/mcp")) as tools:
         assert await call(tools, "add", a=1, b=2) == {"result": 3}
         over_http.kill()
         await over_http.start()
         assert await call(tools, "add", a=2, b=2) == {"result": 4}
         over_http.kill()
-        await asyncio.sleep(0.3)  # then the session counts as idle
         failed = await failure(tools, "add", a=1, b=1)
         assert (failed.code, failed.retryable, "cannot be used" in failed.message) == ("TOOL_FAILED", True, True)
 
