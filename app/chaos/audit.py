@@ -133,7 +133,7 @@ def _differences(view: View, run: AuditedRun) -> Iterator[str]:
     if view.kind is SubscriptionKind.EVENTS:
         types = (*types, "CHECKPOINT", "LOG")
     expected = [event.seq for event in run.events if event.seq > view.base and event.type in types]
-    if not view.is_over:
+    if not view.over.is_set():
         yield f"has not ended; received up to {view.after} of {run.last_seq}"
     elif view.received != expected:
         missing = sorted(set(expected) - set(view.received))

@@ -70,7 +70,12 @@ class Target:
         """Wait until two workers are ready: on a busy machine a start takes longer than a pause."""
         workers, deadline = self.processes.workers, time.monotonic() + START_S
         enough = min(2, len(workers) - 1)
-        while sum(slot.is_ready for slot in workers) < enough and time.monotonic() < deadline:  # noqa: ASYNC110
+        while sum(slot.is_ready for slot in workers) < enough:
+            if time.monotonic() > deadline:
+                self.report(
+                    f"fewer than {enough} workers are ready after {START_S:g} s; the next fault comes all the same"
+                )
+                return
             await asyncio.sleep(0.1)
 
     def worker(self, rng: Random) -> ProcessSlot:
@@ -279,12 +284,8 @@ async def _stop_and_restart(target: Target, slot: ProcessSlot) -> None:
         slot.send(signal.SIGKILL)
         await slot.ended()
     slot.start()
-    await _ready(slot)
-
-
-async def _ready(slot: ProcessSlot) -> None:
-    if slot.module[-1] == "worker":
-        await slot.ready(START_S)
+    if slot.module[-1] == "worker" and not await slot.ready(START_S):
+        target.report(f"{slot.name} ({slot.pid}) is not ready {START_S:g} s after its start")
 
 
 async def _busiest(target: Target, rng: Random) -> tuple[ProcessSlot, list[str]]:

@@ -80,11 +80,12 @@ class ProcessSlot:
                     self._log_offset = -1
         return self._log_offset < 0
 
-    async def ready(self, within_s: float = READY_S) -> None:
-        """Wait until the process is ready or has ended, at most `within_s` seconds."""
+    async def ready(self, within_s: float = READY_S) -> bool:
+        """Wait until the process is ready or has ended, at most `within_s` seconds. Return whether it is ready."""
         deadline = time.monotonic() + within_s
         while self.is_up and not self.is_ready and time.monotonic() < deadline:  # noqa: ASYNC110 (another process)
             await asyncio.sleep(0.1)
+        return self.is_ready
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal. An exit after SIGKILL or SIGTERM is expected."""
@@ -160,10 +161,13 @@ class Processes:
         return [self.server, *self.workers]
 
     async def start(self) -> None:
-        """Start all processes, and wait until the server is healthy. Raises TimeoutError."""
+        """Start all processes, and wait until the server is healthy and all workers are ready. Raises TimeoutError."""
         for slot in self.slots:
             slot.start()
         await self.wait_until_healthy()
+        for slot in self.workers:
+            if not await slot.ready():
+                raise TimeoutError(f"{slot.name} is not ready. The end of {slot.log}:\n{slot.tail}")
 
     async def wait_until_healthy(self) -> None:
         """Wait until the server is healthy. Raises TimeoutError with the end of its log."""
@@ -178,10 +182,16 @@ class Processes:
 
     async def restart_dead(self) -> None:
         """Restart processes that end unexpectedly, until cancelled."""
-        while True:
-            await asyncio.sleep(0.25)
-            for slot in self.slots:
-                slot.restart_if_dead()
+        child_ended, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, child_ended.set)
+        try:
+            while True:
+                child_ended.clear()
+                for slot in self.slots:
+                    slot.restart_if_dead()
+                await child_ended.wait()
+        finally:
+            loop.remove_signal_handler(signal.SIGCHLD)
 
     async def stop(self, within_s: float) -> None:
         """Stop all processes, and close the port."""

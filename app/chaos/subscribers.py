@@ -54,7 +54,7 @@ class View:
         nodes: The last status and number of visits, by node id.
         errors: Violations that the subscriber itself has detected.
         is_failing: Whether the server has reported an error since the last subscription.
-        is_over: Whether the server has completed the subscription.
+        over: Set when the server has completed the subscription.
     """
 
     run_id: str
@@ -68,7 +68,7 @@ class View:
     terminal_events: int = 0
     errors: list[str] = field(default_factory=list)
     is_failing: bool = False
-    is_over: bool = False
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def receive(self, update: dict[str, Any]) -> None:
         """Record an update of the subscription."""
@@ -97,7 +97,7 @@ class View:
 
     def complete(self) -> None:
         """Record the end of the subscription, which is correct only after the last event."""
-        self.is_over = True
+        self.over.set()
         if self.status is None or not self.status.is_terminal:
             self.errors.append(f"the stream ended at {self.after}, with the run {self.status}")
             self.on_end()
@@ -174,7 +174,7 @@ class Subscriber:
 
     async def _subscribe(self, socket: ClientConnection, name: str) -> None:
         view = self._views[name]
-        if view.is_over:
+        if view.over.is_set():
             return
         view.is_failing = False
         payload = {"query": QUERIES[view.kind], "variables": {"run": view.run_id, "after": view.after}}

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -206,7 +206,6 @@ async def _start_processes(
     processes = Processes(folder, settings, [nodes.install(folder)], options.workers, offset_s)
     stack.push_async_callback(processes.stop, DRAIN_S + STOP_S)
     await processes.start()
-    await asyncio.gather(*(slot.ready() for slot in processes.workers))
     await stack.enter_async_context(_background(processes.restart_dead()))
     return processes
 
@@ -249,9 +248,11 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 async def _wait_for_views(views: list[View], within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline and not all(view.is_over for view in views):  # noqa: ASYNC110 (there are thousands)
-        await asyncio.sleep(0.1)
+    """Wait until all are over. The audit reports those that are not in time."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            for view in views:
+                await view.over.wait()
 
 
 def _report(options: Options, system: RunningSuite, history: run_history.ChaosHistory) -> ChaosReport:

@@ -1,5 +1,6 @@
 """The audit detects each kind of violation, and reports none for a correct run."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -62,8 +63,8 @@ def correct_observations() -> Observations:
         list(range(1, 9)),
         status=RunStatus.COMPLETED,
         terminal_events=1,
-        is_over=True,
     )
+    events.over.set()
     states = replace(events, kind=SubscriptionKind.STATES, nodes={"a": ("COMPLETED", 1)}, received=list(range(1, 9)))
     executions = [start(11, WORKER), start(22, OTHER)]
     return Observations(ChaosHistory({RUN: run}, leases), {RUN: started}, [events, states], executions, (), ())
@@ -116,7 +117,7 @@ def _subscription_with_gap(observations: Observations) -> None:
 
 
 def _subscription_without_end(observations: Observations) -> None:
-    observations.views[1].is_over = False
+    observations.views[1].over = asyncio.Event()
 
 
 def _subscription_with_other_state(observations: Observations) -> None:
