@@ -1,7 +1,5 @@
 """Fixtures with real servers: an embedded Postgres and Redis, one database a test."""
 
-import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ from tests.clean_databases import CleanDatabases
 from tests.end_to_end.support.browser import ScenarioPlayer, open_browser
 from tests.frozen_garbage import FrozenGarbage
 from tests.journal_worker import DEADLINES, JournalWorker, accept_run, open_worker
+from tests.open_folders import open_folder
 from tests.peers.http import Peer, http_peer
 from tests.programs import installed, path_of
 
@@ -56,23 +55,18 @@ def plain_tracebacks() -> None:
     structlog.configure(processors=[*before, renderer])
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that Postgres's user can enter, which pytest's `tmp_path` does not allow."""
-    folder = Path(tempfile.mkdtemp(prefix="treadle-test-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder)
+@pytest.fixture(name="open_folder")
+def folder_of_test() -> Iterator[Path]:
+    """A folder that Postgres's user can enter."""
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
 def embedded() -> Iterator[tuple[str, str]]:
     """(database URL, Redis URL) of the servers of this test process."""
-    # Postgres runs as an unprivileged user, who must be able to enter this folder.
-    with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
-        os.chmod(folder, 0o711)
-        with servers(Path(folder), durable=False) as urls:
-            yield urls
+    with open_folder() as folder, servers(folder, durable=False) as urls:
+        yield urls
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from persistence.db.migrate import migrate
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.deployment import AttackedDeployment, deployment
 from tests.hostile.report import HEADINGS, AttackRow, as_markdown, as_text
+from tests.open_folders import open_folder
 from tests.paths import ROOT
 
 
@@ -60,9 +60,7 @@ def _run() -> bool:
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
     arguments = parser.parse_args()
     os.environ.pop("TREADLE_DATA_DIR", None)
-    with tempfile.TemporaryDirectory(prefix="treadle-hostile-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
+    with open_folder() as folder:
         rows = asyncio.run(_main(folder, arguments.attacks or list(ATTACKS)))
     if arguments.markdown is not None:
         arguments.markdown.write_text(as_markdown(row.cells() for row in rows) + "\n")

@@ -9,7 +9,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from app.embedded.servers import in_use
 from app.settings import Settings
 from app.supervisor.supervisor import bind_error_text
 from tests.app.commands import Treadle
+from tests.open_folders import open_folder
 from tests.paths import ROOT
 
 
@@ -70,9 +70,8 @@ def own_up(open_folder: Path, treadle: Treadle) -> RunningUp:
 @pytest.fixture(scope="module")
 def up(treadle_of_module: Treadle) -> Iterator[RunningUp]:
     """For all tests after which it still runs, with processes that it may have restarted."""
-    with tempfile.TemporaryDirectory(prefix="treadle-test-") as folder:
-        Path(folder).chmod(0o711)
-        up = start_up(Path(folder), treadle_of_module)
+    with open_folder() as folder:
+        up = start_up(folder, treadle_of_module)
         yield up
         # A stop would wait for the endless code that another worker has taken over.
         pids = descendants(up.process.pid)
