@@ -91,8 +91,11 @@ class SystemUnderTest:
                 process.wait()
 
     async def wait_until_healthy(self) -> None:
+        """Wait until the server responds, or has ended."""
         async with asyncio.timeout(180), httpx.AsyncClient(trust_env=False) as client:
             while True:
+                ends = [process.poll() for process in self.processes if "server" in process.args]
+                assert not ends or None in ends, f"the server has ended with {ends}"
                 with suppress(httpx.TransportError):
                     if (await client.get(f"http://127.0.0.1:{self.port}/health")).status_code == 200:
                         return
