@@ -190,9 +190,9 @@ BOUNDS = ["", *range(-7, 8)]
 
 
 @pytest.mark.parametrize("value", [[1, 2, 3, 4, 5], "abc\u00e9\U0001f600f", [], ""])
-@pytest.mark.parametrize("step", ["", -3, -2, -1, 1, 2, 9])
-def test_a_slice_is_what_it_is_in_python(value: list[int] | str, step: object) -> None:
-    slices = [f"v[{start}:{stop}:{step}]" for start in BOUNDS for stop in BOUNDS]
+@pytest.mark.parametrize("step", ["", ":", *(f":{step}" for step in (-3, -2, -1, 1, 2, 9))])
+def test_a_slice_is_what_it_is_in_python(value: list[int] | str, step: str) -> None:
+    slices = [f"v[{start}:{stop}{step}]" for start in BOUNDS for stop in BOUNDS]
     assert evaluate(f"[{', '.join(slices)}]", {"v": value}) == [eval(one, {"v": value}) for one in slices]
 
 
