@@ -1,12 +1,13 @@
 """A due trigger with what is to be done, as `due` prepares it before its transaction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from engine.sdk.trigger import PollResult
-from engine.states import OnLimit, TriggerEventStatus
+from engine.states import OnLimit
 from engine.types import JSON
-from persistence.triggers.events import Firing
+from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.trigger import Trigger
 
 
@@ -54,13 +55,12 @@ def unchanged(trigger: Trigger, version_id: str | None) -> Candidate:
     return Candidate(replace(trigger, next_fire_at=None), version_id, (), Advance(None, None, keeps_plan=True))
 
 
-def without_waiting(candidate: Candidate, firings: list[Firing]) -> tuple[list[Firing], Candidate]:
-    """Leave out the items for which no run may be accepted now. The position in the source then stays,
-    so that the next poll finds them again. Those that have fired are then duplicates."""
-    waiting = [one for one in firings if one.status is TriggerEventStatus.SKIPPED]
-    if not waiting:
-        return firings, candidate
-    error = f"{len(waiting)} of {len(firings)} items wait for the next poll: {waiting[0].error}"
+def polled_again(candidate: Candidate, waiting: Sequence[RecordedFiring]) -> Candidate:
+    """Return the candidate of a poll with items for which no run may be accepted now. The position in the
+    source then stays, so that the next poll finds them again. Those that have fired are then duplicates."""
+    reason = waiting[0].event.error
+    error = f"{len(waiting)} of {len(candidate.firings)} items wait for the next poll: {reason}"
     later = candidate.regular
-    advance = replace(candidate.advance, planned_at=later, fire_at=later, state=None, error=error)
-    return [one for one in firings if one.status is not TriggerEventStatus.SKIPPED], replace(candidate, advance=advance)
+    return replace(
+        candidate, advance=replace(candidate.advance, planned_at=later, fire_at=later, state=None, error=error)
+    )

@@ -29,7 +29,7 @@ from persistence.problems import Busy
 from persistence.runs import admission
 from persistence.runs.queue_limit import QueueLimit
 from persistence.triggers import events, pending
-from persistence.triggers.candidate import Advance, Candidate, unchanged, without_waiting
+from persistence.triggers.candidate import Advance, Candidate, polled_again, unchanged
 from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
 from persistence.triggers.polling import FAULT, SourcePolls
@@ -267,20 +267,23 @@ class DueTriggers:
         claimed = [one for one in candidates if (one.trigger.id, one.pending_key) in locked]
         serial = [one.trigger.id for one in claimed if one.overlap == "skip"]
         active = await _with_active_run(connection, serial) if serial else {}
-        admitted: list[Firing] = []
+
+        async def admit(firing: Firing) -> Firing:
+            return await self._admit(connection, firing, active.get(firing.trigger.id))
+
+        recorded = await events.record(connection, [firing for one in claimed for firing in one.firings], admit)
+        polled = {one.trigger.id for one in claimed if one.poll is not None}
+        waiting = [one for one in recorded if one.event.status is STATUS.SKIPPED and one.event.trigger_id in polled]
+        await events.forget(connection, waiting)
         for place, one in enumerate(claimed):
-            firings = [await self._admit(connection, firing, active.get(one.trigger.id)) for firing in one.firings]
-            if one.poll is not None:
-                firings, claimed[place] = without_waiting(one, firings)
-            admitted += firings
-        recorded = await events.record(connection, admitted)
+            if of_poll := [each for each in waiting if each.event.trigger_id == one.trigger.id]:
+                claimed[place] = polled_again(one, of_poll)
         await _advance(connection, claimed)
-        return recorded, claimed
+        return [one for one in recorded if one not in waiting], claimed
 
     async def _admit(self, connection: AsyncConnection, firing: Firing, active_run_id: str | None) -> Firing:
         """Return the firing, or a SKIPPED one if no run may be accepted now."""
-        if firing.new is None:
-            return firing
+        assert firing.new is not None
         if active_run_id is not None:
             error = f"the run {active_run_id} of the trigger is active; `overlap` of the trigger is 'skip'"
             return unfired(firing, STATUS.SKIPPED, error)

@@ -2,10 +2,11 @@
 
 `record` writes the events of firings and accepts their runs in a transaction of the caller. The
 event is inserted first. Where another transaction has inserted the same key, the insert waits for
-its commit, and the firing becomes a DUPLICATE of it, without a run.
+its commit, and the firing becomes a DUPLICATE of it, without a run. Only then are runs admitted, so
+that a DUPLICATE cancels no other run, and is not refused by a limit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -83,10 +84,18 @@ class RecordedFiring:
     transitions: tuple[RunTransition, ...] = ()
 
 
-async def record(connection: AsyncConnection, firings: Sequence[Firing]) -> list[RecordedFiring]:
+async def record(
+    connection: AsyncConnection, firings: Sequence[Firing], admit: Callable[[Firing], Awaitable[Firing]] | None = None
+) -> list[RecordedFiring]:
     """Insert the events of firings, and accept the runs of those that are FIRED.
 
-    The transaction has locked the workflows of the triggers against deletion, and admitted the runs.
+    The transaction has locked the workflows of the triggers against deletion.
+
+    Args:
+        connection: The transaction.
+        firings: What to record.
+        admit: Returns the firing of a run that may be accepted, and otherwise the same without its run.
+            None if no firing has a run.
     """
     with_ids = [
         replace(one, new=replace(one.new, id=one.new.id or new_id(Prefix.RUN))) if one.new else one for one in firings
@@ -98,6 +107,13 @@ async def record(connection: AsyncConnection, firings: Sequence[Firing]) -> list
         with_ids[index] = firing
     for index, event in zip(repeated, await _insert(connection, duplicates), strict=True):
         written[index] = event
+    for index, firing in enumerate(with_ids):
+        if _starts(firing):
+            assert admit is not None
+            with_ids[index] = admitted = await admit(firing)
+            written[index] = (
+                written[index] if _starts(admitted) else await _refuse(connection, admitted, written[index])
+            )
     to_accept = [(one.caller or one.trigger.caller, one.new) for one in with_ids if _starts(one) and one.new]
     results = iter(await create.accept_many(connection, to_accept))
     recorded = []
@@ -138,6 +154,20 @@ async def _insert(connection: AsyncConnection, firings: Sequence[Firing]) -> lis
     inserted = (await connection.execute(statement.returning(table), rows)).mappings()
     by_id = {row["id"]: _event_of(row) for row in inserted}
     return [by_id.get(str(row["id"])) for row in rows]
+
+
+async def _refuse(connection: AsyncConnection, firing: Firing, event: TriggerEvent | None) -> TriggerEvent:
+    """Change the event of a firing whose run is not admitted."""
+    assert event is not None
+    values = {"status": firing.status, "error": (firing.error or "")[:MAX_ERROR], "run_id": None}
+    changed = await connection.execute(table.update().where(table.c.id == event.id).values(values).returning(table))
+    return _event_of(changed.mappings().one())
+
+
+async def forget(connection: AsyncConnection, recorded: Sequence[RecordedFiring]) -> None:
+    """Delete the events of firings that come again."""
+    if recorded:
+        await connection.execute(table.delete().where(table.c.id.in_([one.event.id for one in recorded])))
 
 
 async def _duplicates(connection: AsyncConnection, firings: Sequence[Firing]) -> list[Firing]:

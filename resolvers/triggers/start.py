@@ -1,6 +1,6 @@
 """Start a run of a trigger by hand, test a trigger, and fire for past planned times."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,11 +104,15 @@ class _Act:
         assert new is not None
         await triggers.get(connection, context.caller, self._firing.trigger.id, lock=True)
         await context.queue_limit.admit(context.database.pool, new.project_id)
-        cancelled = await admission.admit(connection, context.caller, new, context.database.deadlines)
-        [recorded] = await events.record(connection, [self._firing])
+
+        async def admit(firing: Firing) -> Firing:
+            cancelled = await admission.admit(connection, context.caller, new, context.database.deadlines)
+            return replace(firing, admitted=tuple(cancelled))
+
+        [recorded] = await events.record(connection, [self._firing], admit)
         self.events = [recorded.event]
         assert recorded.run is not None  # The key is new.
-        return CommandResult(recorded.run, (*cancelled, *recorded.transitions))
+        return CommandResult(recorded.run, recorded.transitions)
 
 
 async def announce_events(context: Context, written: list[TriggerEvent]) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from hmac import compare_digest
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
@@ -216,10 +217,9 @@ async def _fire(context: Context, found: FoundWebhook, key: str, event: JSON, de
         firing = replace(firing, status=TriggerEventStatus.TEST)
     async with database.begin() as connection:
         await workflows.lock_against_deletion(connection, trigger.workflow_id)
-        firing = await _admit(context, connection, firing)
-        [recorded] = await events.record(connection, [firing])
+        [recorded] = await events.record(connection, [firing], partial(_admit, context, connection))
         await webhooks.link(connection, delivery_id, recorded.event.id)
-        await webhooks.note_result(connection, trigger.id, firing.error)
+        await webhooks.note_result(connection, trigger.id, recorded.event.error)
     await publish_transitions(context, recorded.transitions)
     await announce_events(context, [recorded.event])
     return recorded
@@ -227,8 +227,7 @@ async def _fire(context: Context, found: FoundWebhook, key: str, event: JSON, de
 
 async def _admit(context: Context, connection: AsyncConnection, firing: Firing) -> Firing:
     """Return the firing, or a SKIPPED one if no run may be accepted now."""
-    if firing.new is None:
-        return firing
+    assert firing.new is not None
     try:
         await context.queue_limit.admit(context.database.pool, firing.trigger.project_id)
         cancelled = await admission.admit(connection, context.caller, firing.new, context.database.deadlines)

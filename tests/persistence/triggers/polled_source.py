@@ -26,9 +26,17 @@ class PolledSource:
         self.resources, self.now, self.id = resources, NOON, ""
 
     async def create(
-        self, kind: str = "poll", *, publish: bool = True, inputs: JSON = "{{ event }}", **config: Any
+        self,
+        kind: str = "poll",
+        *,
+        publish: bool = True,
+        inputs: JSON = "{{ event }}",
+        spec: dict[str, Any] | None = None,
+        **config: Any,
     ) -> None:
-        workflow_id = await published_workflow(self.database, self.caller, self.project, publish=publish)
+        workflow_id = await published_workflow(
+            self.database, self.caller, self.project, publish=publish, **(spec or {})
+        )
         of_poll = {"url": self.peer.url + "/list", "everyS": 60, "firstPoll": "fire"}
         whole = of_poll | config if kind == "poll" else config
         new = NewTrigger(workflow_id, kind, "P", whole, inputs, True, NOON, NOON)

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.persistence.triggers.polled_source import PolledSource
-from tests.persistence.triggers.stored_triggers import events_of
+from tests.persistence.triggers.stored_triggers import events_of, rows
 
 CONFIG: dict[str, Any] = {"stream": "orders", "group": "g", "start": "all", "maxItems": 3, "claimIdleS": 1}
 
@@ -69,6 +69,21 @@ async def test_what_a_lost_worker_has_read_is_read_again(source: PolledSource, r
     # The worker has died after the transaction, before it acknowledged: no second run.
     await redis.xgroup_setid("orders", "g", "2-1")
     assert await source.poll(due) == ["DUPLICATE entry:3-1"]
+    assert await source.poll(due) == [] and await pending(redis) == 0
+
+
+@pytest.mark.parametrize("on_limit", ["cancelOldest", "reject"])
+async def test_an_entry_that_is_read_again_cancels_no_run_and_does_not_wait(
+    source: PolledSource, redis: Redis, stream_url: str, on_limit: str
+) -> None:
+    limited = {"concurrency": {"limit": 1, "onLimit": on_limit}}
+    await source.create("redis_stream", url=stream_url, spec=limited, **CONFIG)
+    await add(redis, 1)
+    due = source.worker()
+    assert await source.poll(due) == fired(1)
+    await redis.xgroup_setid("orders", "g", "0")
+    assert await source.poll(due) == ["DUPLICATE entry:1-1"]
+    assert [row["status"] for row in await rows(source.database, "SELECT status FROM runs")] == ["QUEUED"]
     assert await source.poll(due) == [] and await pending(redis) == 0
 
 

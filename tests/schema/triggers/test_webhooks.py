@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from app.settings import Settings
 from engine.triggers.webhook import WebhookMessage
 from persistence.caller import Caller, Role
+from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from resolvers.context import Context
@@ -27,6 +28,7 @@ from worker.runner import Runner
 
 KEY = "key of the webhook"
 SIGNED = {"signature": {"kind": "github", "secret": "hook_key"}}
+RUNS = "SELECT id, status FROM runs ORDER BY id"
 JSON_TYPE = {"content-type": "application/json"}
 
 
@@ -40,9 +42,15 @@ async def hooks(context: Context, tmp_path: Path) -> AsyncIterator[Context]:
 
 
 async def new_webhook(
-    context: Context, config: Any = None, output: Any = "{{ input.n }}", *, publish: bool = True, **more: Any
+    context: Context,
+    config: Any = None,
+    output: Any = "{{ input.n }}",
+    *,
+    publish: bool = True,
+    spec: Any = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    workflow_id = await new_workflow(context, with_output(output))
+    workflow_id = await new_workflow(context, {**with_output(output), **(spec or {})})
     if publish:
         await mutate(context, "createVersion", "version { id }", workflowId=workflow_id, publish=True)
     input = {"workflowId": workflow_id, "kind": "webhook", "name": "Hook", "config": config or {}}
@@ -99,6 +107,25 @@ async def test_a_message_starts_one_run_also_if_it_comes_a_hundred_times(hooks: 
     assert second.body["runId"] != run_id  # type: ignore[index, call-overload]
     run = (await call(hooks, "query($id: ID!) { run(id: $id) { inputs source trigger { id } } }", id=run_id))["run"]
     assert run == {"inputs": {"n": 7}, "source": "TRIGGER", "trigger": {"id": trigger["id"]}}
+
+
+@pytest.mark.parametrize("on_limit", ["cancelOldest", "reject"])
+async def test_a_repeated_message_is_a_duplicate_whatever_limits_its_workflow(hooks: Context, on_limit: str) -> None:
+    limited = {"concurrency": {"limit": 1, "onLimit": on_limit}}
+    trigger = await new_webhook(hooks, {**SIGNED, "ratePerMinute": 60_000}, spec=limited)
+    body = b'{"n": 7}'
+
+    async def send(id: str) -> Any:
+        return (await post(hooks, trigger["webhookUrl"], body, signed(body, id))).body
+
+    answers = await asyncio.gather(*(send("m-1") for _ in range(10)))
+    assert sorted(answer["status"] for answer in answers) == ["DUPLICATE"] * 9 + ["FIRED"]
+    [run_id] = {answer["runId"] for answer in answers}
+    assert [tuple(row) for row in await hooks.database.pool.fetch(RUNS)] == [(run_id, "QUEUED")]
+    hooks.queue_limit = QueueLimit(1)
+    assert await send("m-1") | {"eventId": None} == {"runId": run_id, "status": "DUPLICATE", "eventId": None}
+    assert (await post(hooks, trigger["webhookUrl"], body, signed(body, "m-2"))).status == 429
+    assert [tuple(row) for row in await hooks.database.pool.fetch(RUNS)] == [(run_id, "QUEUED")]
 
 
 @pytest.mark.parametrize(
