@@ -29,7 +29,8 @@ NODE_CODES = frozenset({
 
 
 RUN_CODES = frozenset({
-    "COMPILE", "CRASH_LOOP", "DEADLINE", "EXPRESSION", "INTERNAL", "LOOP_LIMIT", "STORAGE", "TEMPLATE", "TIMEOUT",
+    "COMPILE", "CRASH_LOOP", "DEADLINE", "EXPRESSION", "INTERNAL", "LOOP_LIMIT", "STORAGE", "STORAGE_LIMIT", "TEMPLATE",
+    "TIMEOUT",
 })  # fmt: skip
 """The codes with which a run ends that is not ended by an error of a node."""
 

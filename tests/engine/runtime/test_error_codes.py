@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from engine import errors
 from engine.events import RunError
 from engine.nodes.registry import load_node_types
 from engine.runtime.attempts import is_repeated
@@ -228,6 +229,11 @@ async def test_an_error_branch_sees_the_whole_error_and_retry_repeats_what_may_p
 RUN_CODES = set(re.findall(r"\| `([A-Z_]+)` \|", section("spec.md", "Errors").split("A run also fails")[1]))
 NO_ROW = {"CALLBACK", "SANDBOX", "SUBWORKFLOW", "RECURSION", *RUN_CODES}
 """Codes of runs, of a host without keys, of a process that dies, and of child runs, which other tests make."""
+
+
+def test_the_codes_of_runs_are_those_of_the_page() -> None:
+    """A trigger of finished runs warns of a code that is not among them."""
+    assert errors.RUN_CODES - errors.NODE_CODES == RUN_CODES
 
 
 def test_every_code_of_a_node_has_a_row_for_each_of_its_flags() -> None:
