@@ -25,7 +25,7 @@ from app.server.negotiation import PLAIN_JSON, RESPONSE_JSON, Acceptable, accept
 from app.server.responses import problem_response, result_response
 from app.server.streams import stream_response
 from engine.isolation.turns import Owner, current_owner
-from engine.values.json_text import without_mark
+from engine.values.json_text import NotJson, without_mark
 from persistence.problems import ProblemCode
 from resolvers.context import Context
 from schema.schema import SubscriptionNotStreamedError, schema
@@ -156,8 +156,8 @@ def decode_json(data: str | bytes) -> object:
 
 def _decode_reason(error: Exception) -> str:
     match error:
-        case UnicodeDecodeError():
-            return f"it is not encoded in UTF-8 at byte {error.start}"
+        case NotJson(__cause__=UnicodeDecodeError() as cause):
+            return f"its byte {cause.start} is not {cause.encoding.upper()}"
         case RecursionError():
             return "it is nested too deeply"
     return str(error)

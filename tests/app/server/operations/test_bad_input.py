@@ -164,3 +164,8 @@ async def test_a_long_address_or_header_is_no_fault(client: httpx.AsyncClient) -
         await client.get("/graphql", headers={"X-Long": "a" * 100_000}),
     ]
     assert [response.status_code for response in responses] == [200, 431]
+
+
+async def test_a_body_in_another_encoding_is_refused_with_the_place(client: httpx.AsyncClient) -> None:
+    response = await client.post("/graphql", content=b'{"query": "\xff"}', headers={"content-type": "application/json"})
+    assert response.json()["errors"][0]["message"] == "The request body is not valid JSON: its byte 11 is not UTF-8."
