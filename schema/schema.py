@@ -168,12 +168,17 @@ class Schema(strawberry.Schema):
             return GraphQLExecutionResult(None, [_took_too_long(cast(OperationContext, execution_context), seconds)])
 
     async def _handle_execution_result(self, context: ExecutionContext, *args: Any, **kwargs: Any) -> ExecutionResult:
-        """Replace the errors of every result by those that clients may see."""
+        """Replace the errors of every result by those that clients may see.
+
+        Where execution never began, as with a variable of a wrong type, no error has a path.
+        """
         result = await super()._handle_execution_result(context, *args, **kwargs)
         operation = cast(OperationContext, context)
         if result.errors:
             operation.is_failed = True
             result.errors = [client_error(error) for error in result.errors]
+            if result.data is None and all(error.path is None for error in result.errors):
+                result = PreExecutionError(None, result.errors, result.extensions)
         if operation.wants_cost and operation.cost is not None:
             cost = {"points": operation.cost, "maxPoints": MAX_COST, **used_by_response()}
             result.extensions = {**(result.extensions or {}), "cost": cost}

@@ -98,10 +98,8 @@ def _retry_after(result: ExecutionResult) -> int | None:
 
 
 def _was_refused(result: ExecutionResult) -> bool:
-    """Return whether execution never began; also if a variable has a wrong value."""
-    errors = result.errors or []
-    is_without_path = bool(errors) and all(error.path is None for error in errors)
-    return result.data is None and (isinstance(result, PreExecutionError) or is_without_path)
+    """Return whether execution never began."""
+    return isinstance(result, PreExecutionError)
 
 
 def _status(result: ExecutionResult, media_type: str) -> int:
