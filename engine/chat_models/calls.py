@@ -23,6 +23,7 @@ from engine.errors import NodeFailure
 from engine.metrics import MODEL_CALL_SECONDS, MODEL_COST_USD, MODEL_TOKENS, bounded
 from engine.sdk.node import NodeContext
 from engine.states import LogLevel
+from engine.types import JSON
 
 Chat = Runnable[LanguageModelInput, Any]
 SLICE_S = 0.01
@@ -62,13 +63,27 @@ async def _ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ct
         code = ""
         if (span := tracing.current_span()) is not None and answer.finish_reason:
             span.set_attribute("gen_ai.response.finish_reasons", [answer.finish_reason])
+        _log_answer(model, answer, ctx, began)
         return answer
     except NodeFailure as failure:
         code = failure.code
         tracing.end_with(tracing.current_span(), code)
+        ctx.log(LogLevel.WARNING, failure.message, model=model.name, code=code, seconds=_seconds_since(began))
         raise
     finally:
         MODEL_CALL_SECONDS.labels(bounded("model", model.name), code).observe(time.perf_counter() - began)
+
+
+def _log_answer(model: ChatModel, answer: ModelAnswer, ctx: NodeContext, began: float) -> None:
+    fields: dict[str, JSON] = {"model": model.name, "seconds": _seconds_since(began)}
+    if answer.usage is not None:
+        usage = model.usage(answer.usage)
+        fields |= {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens}
+    ctx.log(LogLevel.INFO, f"the model {model.name!r} answered", **fields)
+
+
+def _seconds_since(began: float) -> float:
+    return round(time.perf_counter() - began, 3)
 
 
 def _add_usage(model: ChatModel, tokens: UsageMetadata | None, ctx: NodeContext) -> None:

@@ -1,11 +1,14 @@
 """The node type `tool`: calls one tool of the catalog with arguments from templates."""
 
+from time import monotonic
 from typing import Any, ClassVar
 
 from pydantic import AliasChoices, Field
 
 from engine.errors import NodeFailure
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
+from engine.states import LogLevel
+from engine.tools.builtin import BUILTIN_NAMES
 from engine.tools.catalog import Tools
 from engine.types import JSON
 
@@ -57,7 +60,12 @@ class ToolNode(NodeType[ToolConfig]):
     async def execute(self, config: ToolConfig, ctx: NodeContext) -> Output:
         arguments = ctx.render(config.arguments)
         ctx.note_input(arguments)
-        return Output(await tools_of(ctx).call(config.tool, arguments, ctx, timeout_s=config.timeout_s))
+        tools, began = tools_of(ctx), monotonic()
+        result = await tools.call(config.tool, arguments, ctx, timeout_s=config.timeout_s)
+        if config.tool not in BUILTIN_NAMES:
+            # A built-in tool is quick and calls no other system, so its line would only cost time.
+            ctx.log(LogLevel.INFO, f"{config.tool} answered", tool=config.tool, seconds=round(monotonic() - began, 3))
+        return Output(result)
 
 
 def tools_of(ctx: NodeContext) -> Tools:

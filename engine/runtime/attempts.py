@@ -6,7 +6,6 @@ waits in memory. The task runner, inline nodes, maps and node tests use this mod
 """
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from engine.runtime.node_context import RunNodeContext
 from engine.sdk.node import ERROR_PORT, Answerers, Outcome, Output, WaitForAnswer, WaitForEvent, WaitForRun, WaitUntil
 from engine.sdk.resources import Secrets
 from engine.spec.model import OnError, Retry
+from engine.states import LogLevel
 from engine.types import JSON
 from engine.values.large_values import off_loop
 from engine.values.storable import clean_text, is_storable, stored_form
@@ -74,7 +74,17 @@ async def run_attempt(node: BoundNode, context: RunNodeContext) -> NodeResult:
     if task is not None and task.cancelling():
         # The task was cancelled while the node failed, and only the failure came through.
         raise asyncio.CancelledError
-    return replace(result, backoff_s=_backoff_s(retry, number, error))
+    result = replace(result, backoff_s=_backoff_s(retry, number, error))
+    _log_retry(context, result, error)
+    return result
+
+
+def _log_retry(context: RunNodeContext, result: NodeResult, error: RunError) -> None:
+    """Log a failed attempt that another one follows."""
+    seconds = round((result.ended_at - result.started_at).total_seconds(), 3)
+    number, backoff_s = result.attempts, result.backoff_s
+    message = f"attempt {number} failed: {error.message}; attempt {number + 1} begins in {backoff_s:g} s"
+    context.log(LogLevel.WARNING, message, attempt=number, code=error.code, seconds=seconds, backoffS=backoff_s)
 
 
 async def _traced_attempt(node: BoundNode, context: RunNodeContext) -> tuple[Outcome | None, RunError | None]:
@@ -91,16 +101,12 @@ async def _traced_attempt(node: BoundNode, context: RunNodeContext) -> tuple[Out
         return outcome, error
 
 
-async def run_attempts(
-    node: BoundNode, context: RunNodeContext, on_failure: Callable[[int, RunError, float], None]
-) -> NodeResult:
+async def run_attempts(node: BoundNode, context: RunNodeContext) -> NodeResult:
     """Run a node in memory until it succeeds, fails permanently or has used up its attempts.
 
     Args:
         node: The node.
         context: The context of this visit.
-        on_failure: Called with the number of a failed attempt, its error and the pause before the
-            next attempt in seconds.
 
     Raises:
         asyncio.CancelledError: The task was cancelled.
@@ -109,8 +115,6 @@ async def run_attempts(
     """
     result = first = await run_attempt(node, context)
     while result.backoff_s is not None:
-        assert result.error is not None
-        on_failure(result.attempts, result.error, result.backoff_s)
         await _back_off(result.backoff_s, context.stopping)
         context.begin_attempt(result.attempts + 1)
         result = await run_attempt(node, context)

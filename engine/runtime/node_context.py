@@ -34,7 +34,10 @@ MAX_LOG = 10_000
 MAX_REASON = 100
 """The number of characters of a finish reason."""
 LOG_LIMIT = 1000
-"""The number of log records of one visit. The last one says that the rest is left out."""
+"""The number of log records of an attempt: once of those below WARNING, and once of the others.
+
+So the lines of many calls leave room for warnings. The last one says that the rest is left out.
+"""
 
 
 def scope_of(
@@ -126,7 +129,7 @@ class RunNodeContext:
             if info.item_scope.secrets:
                 self.scope = {**scope, SECRETS: info.item_scope.secrets}
         self._text, self._thinking = self._redactor.stream(), self._redactor.stream()
-        self._log_count = 0
+        self._log_counts = [0, 0]
         self.callback_visits: Mapping[str, int] = {}
         """The nodes whose callback address templates may read, with the visit that it is for."""
 
@@ -247,11 +250,13 @@ class RunNodeContext:
         self._reporter.add_usage(replace(usage, model=self.redact(usage.model)))
 
     def log(self, level: LogLevel, message: str, **fields: JSON) -> None:
-        self._log_count += 1
-        if self._log_count > LOG_LIMIT:
+        is_high = level in (LogLevel.WARNING, LogLevel.ERROR)
+        self._log_counts[is_high] += 1
+        if self._log_counts[is_high] > LOG_LIMIT:
             return
-        if self._log_count == LOG_LIMIT:
-            level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} lines: the rest is left out", {}
+        if self._log_counts[is_high] == LOG_LIMIT:
+            kind = "warnings and errors" if is_high else "lines below WARNING"
+            level, message, fields = LogLevel.WARNING, f"more than {LOG_LIMIT} {kind}: the rest is left out", {}
         clean_fields = self.redact(fields) if is_storable(fields) else {}
         record = LogRecorded(level, self.redact(clean_text(message))[:MAX_LOG], self.node_id, clean_fields)
         self._reporter.post(datetime.now(UTC), record)

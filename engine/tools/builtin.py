@@ -14,6 +14,7 @@ from engine.tools.isolated import ISOLATED, InvalidArguments
 from engine.types import JSON
 
 ORIGIN = "builtin"
+BUILTIN_NAMES = frozenset(function.__name__ for function in (*ISOLATED.values(), *INLINE))
 
 
 class BuiltinTool:

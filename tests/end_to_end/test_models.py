@@ -92,8 +92,10 @@ async def test_the_agent_example_works_with_an_openai_compatible_model(system: S
     assert answer["run"]["output"] == {"answer": "They said: 5", "calls": ["json_query"]}
     data = await system.execute(LOGS, id=answer["run"]["id"])
     assert [event["message"] for event in data["run"]["logs"]["nodes"] if event] == [
+        "the model 'calls' answered",
         "calls json_query",
         "json_query answered",
+        "the model 'calls' answered",
     ]
 
 

@@ -22,13 +22,17 @@ TYPES = load_node_types()
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """The result of a run, the last state of each node, and the messages of the log."""
+    """The result of a run, the last state of each node, and the lines of the log."""
 
     status: RunStatus | None
     output: Any
     error: RunError | None
     states: dict[str, NodeState]
-    logs: list[str]
+    log_lines: list[LogRecorded]
+
+    @property
+    def logs(self) -> list[str]:
+        return [line.message for line in self.log_lines]
 
 
 async def run(
@@ -42,5 +46,5 @@ async def run(
     change = next((entry.change for entry in reversed(journal.entries) if entry.change), None)
     states = {state.node_id: state for state in journal.states}
     events = [event for entry in journal.entries for _, event in entry.events_to_write]
-    logs = [event.message for event in events if isinstance(event, LogRecorded)]
-    return EndedRun(executor.final_status, change and change.output, change and change.error, states, logs)
+    lines = [event for event in events if isinstance(event, LogRecorded)]
+    return EndedRun(executor.final_status, change and change.output, change and change.error, states, lines)

@@ -6,6 +6,7 @@ something carry the idempotency key of the visit.
 
 import re
 from functools import partial
+from time import monotonic
 from typing import Any, ClassVar, Literal
 
 import httpx2
@@ -250,7 +251,18 @@ class _Requests:
         request = self._client.build_request(
             self._config.method, url, headers=self._headers_for(url, page), **self._body
         )
-        return await exchange(self._client, request, limits, resend_body=self._resend_body, visible=self._visible)
+        began = monotonic()
+        try:
+            response = await exchange(
+                self._client, request, limits, resend_body=self._resend_body, visible=self._visible
+            )
+        except NodeFailure as failure:
+            seconds = round(monotonic() - began, 3)
+            self._ctx.log(LogLevel.WARNING, failure.message, code=failure.code, seconds=seconds)
+            raise
+        fields = {"status": response.status, "seconds": round(monotonic() - began, 3), "bytes": len(response.content)}
+        self._ctx.log(LogLevel.INFO, f"{response.label} answered {response.status}", **fields)
+        return response
 
     def _headers_for(self, url: httpx2.URL, page: int) -> httpx2.Headers:
         headers = httpx2.Headers(self._headers)

@@ -25,7 +25,7 @@ from engine.runtime.ports import Entry, RunChange
 from engine.runtime.run_info import RunInfo
 from engine.runtime.run_state import RunState
 from engine.sdk.node import Output
-from engine.states import LogLevel, RunStatus
+from engine.states import RunStatus
 from engine.types import JSON
 
 ItemResult = tuple[JSON, RunError | None]
@@ -53,7 +53,7 @@ class NodeItems:
             info, outer.node_id, outer.visit, info.outer_names, outer.resources, reporter, stopping=outer.stopping
         )
         context.idempotency_key = info.key
-        result = await suspendable(run_attempts(self._bound, context, reporter.retrying))
+        result = await suspendable(run_attempts(self._bound, context))
         if result.error is not None:
             return None, result.error
         if not isinstance(result.outcome, Output):
@@ -137,11 +137,6 @@ class _ItemReporter:
         if isinstance(data, LogRecorded):
             fields: Mapping[str, Any] = data.fields if isinstance(data.fields, dict) else {}
             self._outer.log(data.level, data.message, **{**fields, "index": self._index})
-
-    def retrying(self, number: int, error: RunError, pause: float) -> None:
-        """Log a failed attempt and the pause in seconds before the next one."""
-        message = f"item {self._index}: attempt {number} failed: {error.message}; the next begins in {pause:g} s"
-        self._outer.log(LogLevel.WARNING, message, index=self._index, code=error.code)
 
 
 class _MemoryJournal:

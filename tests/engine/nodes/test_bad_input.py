@@ -212,7 +212,7 @@ async def run_node(kind: str, config: dict[str, Any], resources: dict[str, Any])
     harness = NodeHarness({"input": {"word": "soon", "list": [1]}, "nodes": {}}, resources)
     spec = NodeSpec("n", kind, config=config, timeout_s=30)
     work = BoundNode(spec, TYPES[kind], TYPES[kind].Config.model_validate(config))
-    return await suspendable(run_attempts(work, harness.context, lambda *_: None))
+    return await suspendable(run_attempts(work, harness.context))
 
 
 @pytest.mark.parametrize(("kind", "config", "code", "message"), IN_A_RUN)

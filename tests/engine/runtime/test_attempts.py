@@ -43,7 +43,7 @@ def attempts_of(node_type: FailingNode) -> Any:
     node = BoundNode(
         NodeSpec("n", node_type.name, retry=Retry(max_attempts=3, backoff_s=0)), node_type, FailingConfig()
     )
-    return run_attempts(node, NodeHarness().context, lambda *_: None)
+    return run_attempts(node, NodeHarness().context)
 
 
 async def test_a_node_that_fails_while_it_is_cancelled_is_not_retried() -> None:

@@ -148,7 +148,7 @@ async def echo(
     config = {"value": value}
     kind = EchoNode()
     node = BoundNode(NodeSpec("n", "echo", config=config), kind, EchoConfig(value=value))
-    return harness, await suspendable(run_attempts(node, harness.context, lambda *_: None))
+    return harness, await suspendable(run_attempts(node, harness.context))
 
 
 def reported(harness: NodeHarness, result: NodeResult) -> str:
@@ -236,7 +236,7 @@ async def test_a_short_result_does_not_hide_unrelated_text(text: str, output: li
 
     harness = NodeHarness({"input": {}}, {"secrets": MemorySecrets(**SECRETS)})
     node = BoundNode(NodeSpec("n", "echo", config={"value": text}), WordNode(), EchoConfig(value=text))
-    result = await suspendable(run_attempts(node, harness.context, lambda *_: None))
+    result = await suspendable(run_attempts(node, harness.context))
     assert result.outcome == Output(output), result.error
 
 

@@ -63,7 +63,7 @@ def bind(config: dict[str, Any], node_type: NodeType[Any] | None = None, **field
 
 
 async def execute_node(harness: NodeHarness, node: BoundNode) -> NodeResult:
-    return await suspendable(run_attempts(node, harness.context, lambda number, error, pause: None))
+    return await suspendable(run_attempts(node, harness.context))
 
 
 def everything_reported(harness: NodeHarness, result: NodeResult) -> str:

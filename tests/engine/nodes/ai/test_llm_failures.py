@@ -1,9 +1,11 @@
 """`llm` nodes whose model fails, hangs or sends invalid responses: codes, retries and cancels."""
 
 import asyncio
+from typing import cast
 
 import pytest
 
+from engine.events import LogRecorded
 from engine.graph.bound_node import BoundNode
 from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, run_attempts
@@ -99,9 +101,10 @@ async def _attempted(llm: LlmHarness, model: str, retry: Retry) -> tuple[NodeRes
     config = {"model": model, "prompt": "hi"}
     kind = TYPES["llm"]
     work = BoundNode(NodeSpec("n", "llm", config=config, retry=retry), kind, kind.Config.model_validate(config))
-    pauses: list[float] = []
-    result = await suspendable(run_attempts(work, llm.harness().context, lambda _, error, pause: pauses.append(pause)))
-    return result, pauses
+    harness = llm.harness()
+    result = await suspendable(run_attempts(work, harness.context))
+    lines = [event.fields for event in harness.events if isinstance(event, LogRecorded)]
+    return result, [cast(float, fields["backoffS"]) for fields in lines if "backoffS" in fields]
 
 
 @pytest.mark.parametrize("time", range(20))

@@ -23,7 +23,8 @@ async def test_a_list_is_read_page_by_page(peer: Peer, pagination: dict[str, Any
     cut = HttpVisit({"url": f"{peer.url}/pages", "pagination": {**pagination, "limit": 2}})
     response = await cut.output()
     assert (response["body"], response["truncated"]) == (["1a", "1b", "2a", "2b"], True)
-    assert cut.logs == ["there are more than 2 pages: the rest is not read"]
+    page = f"GET {peer.url}/pages answered 200"
+    assert cut.logs == [page, page, "there are more than 2 pages: the rest is not read"]
 
 
 async def test_a_cursor_replaces_the_one_before_and_keeps_the_rest_of_the_query(peer: Peer) -> None:

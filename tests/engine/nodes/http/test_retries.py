@@ -20,7 +20,12 @@ async def test_a_failed_request_is_retried(peer: Peer) -> None:
     call = HttpVisit({"url": f"{peer.url}/flaky?times=2&code=503", "retry": QUICK})
     assert (await call.output())["status"] == 200
     assert peer.count("/flaky") == 3
-    assert call.logs[0].startswith("503 Refused; attempt 2 in")
+    request = f"GET {peer.url}/flaky answered"
+    assert [line.partition("; ")[0] for line in call.logs] == [
+        *(f"{request} 503", "503 Refused") * 2,
+        f"{request} 200",
+    ]
+    assert "; attempt 2 in" in call.logs[1]
 
 
 async def test_the_pause_of_retry_after_is_respected(peer: Peer) -> None:

@@ -61,7 +61,7 @@ async def test_a_failed_request_repeats_no_part_of_a_secret(url: str, name: str)
     resources = {"secrets": MemorySecrets(**SECRETS), "http": GuardedHttp(Allowed.parse("127.0.0.1"))}
     harness = NodeHarness({}, resources)
     config = {"url": template(url, name), "retry": {"maxAttempts": 2, "backoffS": 0}, "connectTimeoutS": 2}
-    result = await suspendable(run_attempts(bind(config, HttpNode()), harness.context, lambda *_: None))
+    result = await suspendable(run_attempts(bind(config, HttpNode()), harness.context))
     assert result.error is not None
     reported = everything_reported(harness, result).lower()
     noted = json.dumps(harness.context.noted_input).lower()
@@ -75,7 +75,7 @@ async def run_with(peer: Peer, **config: Any) -> tuple[Any, str]:
     )
     harness = NodeHarness({}, {"secrets": secrets, "http": LOOPBACK})
     config = {"retry": {"maxAttempts": 1}, **config}
-    result = await suspendable(run_attempts(bind(config, HttpNode()), harness.context, lambda *_: None))
+    result = await suspendable(run_attempts(bind(config, HttpNode()), harness.context))
     return result, everything_reported(harness, result)
 
 

@@ -122,4 +122,4 @@ async def run_map_with_attempts(harness: NodeHarness, probe: MapProbe, **config:
     work = BoundNode(
         NodeSpec("n", "map", config=config), kind, kind.Config.model_validate(config), types=harness.context.types
     )
-    return await suspendable(run_attempts(work, harness.context, lambda number, error, pause: None))
+    return await suspendable(run_attempts(work, harness.context))

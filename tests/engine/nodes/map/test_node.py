@@ -137,7 +137,7 @@ async def test_a_failed_item_is_retried_by_its_own_retry() -> None:
     }
     assert (await run_map(harness, probe, items=[5], node=node))["items"] == [5]
     assert probe.ran == {"run_1/0/n/1/0": 2}
-    assert "item 0: attempt 1 failed: not yet; the next begins in 0 s" in harness.log_messages
+    assert "attempt 1 failed: not yet; attempt 2 begins in 0 s" in harness.log_messages
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
