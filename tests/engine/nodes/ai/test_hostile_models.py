@@ -1,6 +1,5 @@
 """Endpoints that send more than anyone needs: no answer blocks the event loop, or fills the memory."""
 
-import asyncio
 import gc
 import json
 import time
@@ -19,6 +18,7 @@ from engine.errors import NodeFailure
 from engine.events import Usage
 from engine.sdk.node import Output
 from engine.values.json_text import NotJson
+from tests.cpu_time import PassMeter
 from tests.engine.nodes.ai.llm_nodes import LlmHarness
 from tests.peers.chat_protocol import delta, event, model, stream, usage
 from tests.peers.http_protocol import Peer, Request, Writer, answer, head
@@ -80,24 +80,12 @@ async def refuses_at_length(_: Peer, request: Request, writer: Writer) -> None:
 @asynccontextmanager
 async def watched() -> AsyncIterator[None]:
     """Fail if one step of the event loop takes too much CPU time."""
-    longest, is_over = 0.0, False
-
-    async def watch() -> None:
-        nonlocal longest
-        before = time.thread_time()
-        while not is_over:
-            await asyncio.sleep(0)
-            now = time.thread_time()
-            longest, before = max(longest, now - before), now
-
     gc.freeze()  # The client library, which the test has imported.
-    watching = asyncio.create_task(watch())
-    await asyncio.sleep(0)
+    meter = PassMeter()
     try:
         yield
     finally:
-        is_over = True
-        await watching
+        longest = meter.stop()
     assert longest < MAX_BLOCK_S
 
 

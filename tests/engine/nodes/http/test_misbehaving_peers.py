@@ -1,12 +1,12 @@
 """`http` nodes against servers that misbehave: each ends in a clear error, with little memory."""
 
 import asyncio
-import time
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from tests.cpu_time import PassMeter, shortest
 from tests.engine.nodes.http.http_nodes import QUICK, failure, output
 from tests.peers.http import Peer, http_peer
 from tests.peers.http_protocol import MIB
@@ -78,19 +78,13 @@ async def test_a_compression_bomb_is_not_expanded_in_memory(peer: Peer) -> None:
 async def test_a_compressed_response_never_holds_the_event_loop(peer: Peer, path: str) -> None:
     # The peer lives in this process, so its bodies are made before.
     bodies = [bomb(1), bomb(3), members(600_000)]
-    longest = 0.0
 
-    async def measure() -> None:
-        nonlocal longest
-        while True:
-            before = time.thread_time()
-            await asyncio.sleep(0)
-            longest = max(longest, time.thread_time() - before)
+    async def block() -> float:
+        meter = PassMeter()
+        await failure(url=peer.url + path, response={"maxBytes": 8 * MIB})
+        return meter.stop()
 
-    measuring = asyncio.create_task(measure())
-    await failure(url=peer.url + path, response={"maxBytes": 8 * MIB})
-    measuring.cancel()
-    assert longest < 0.1 and all(bodies)
+    assert await shortest(block, 0.1) < 0.1 and all(bodies)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "x-gzip", "raw-deflate", "GZIP", "identity", "two-members"])
