@@ -20,6 +20,12 @@ _FILTERED = frozenset(
     {"safety", "recitation", "blocklist", "prohibited_content", "spii", "language", "guardrail_intervened"}
 )
 """Finish reasons of an answer that was withheld, in addition to those that say `filter` or `refusal`."""
+USAGE_SO_FAR = "usage_so_far"
+"""The attribute of a chunk with the usage of the whole answer so far.
+
+It replaces that of the chunks before. Some endpoints report it with each chunk; LangChain would add
+the reports up.
+"""
 _MERGED_AT = 64
 """Chunks that are merged together. Merging them one by one would copy a long answer each time."""
 
@@ -69,6 +75,7 @@ class AnswerBuilder:
         self._text: list[str] = []
         self._thinking: list[str] = []
         self._finish_reason: str | None = None
+        self._usage_so_far: UsageMetadata | None = None
 
     def add(self, chunk: AIMessageChunk) -> tuple[str, str]:
         """Add a chunk. Return the parts of the text and of the thinking that it completes."""
@@ -80,6 +87,7 @@ class AnswerBuilder:
         if len(self._unmerged) >= _MERGED_AT:
             self._merge()
         self._finish_reason = _finish_reason(chunk) or self._finish_reason
+        self._usage_so_far = getattr(chunk, USAGE_SO_FAR, None) or self._usage_so_far
         text, thinking = self._splitter.push(str(chunk.text))
         return self._keep(text, thinking_of(chunk) + thinking)
 
@@ -101,7 +109,7 @@ class AnswerBuilder:
     def usage(self) -> UsageMetadata | None:
         """The usage that has been reported so far."""
         self._merge()
-        return None if self._merged is None else self._merged.usage_metadata
+        return self._usage_so_far or (None if self._merged is None else self._merged.usage_metadata)
 
     def finish(self) -> ModelAnswer | None:
         """Return the answer; None if no chunk has arrived."""
@@ -118,7 +126,7 @@ class AnswerBuilder:
             calls,
             self._finish_reason,
             _refusal(self._merged),
-            self._merged.usage_metadata,
+            self.usage,
             _message(self._merged, text, calls),
         )
 

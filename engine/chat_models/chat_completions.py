@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_openai import ChatOpenAI
 from openai import AsyncStream
 
+from engine.chat_models.answer import USAGE_SO_FAR
 from engine.chat_models.errors import EndpointError
 from engine.chat_models.tool_call_parts import CALL_PIECES
 
@@ -33,6 +34,9 @@ class ChatCompletions(ChatOpenAI):
             message = cast(AIMessageChunk, generation.message)
             if generation.generation_info:
                 message.response_metadata = {**generation.generation_info, **message.response_metadata}
+            if message.usage_metadata is not None:
+                setattr(message, USAGE_SO_FAR, message.usage_metadata)
+                message.usage_metadata = None
             yield message
 
     def _get_request_payload(self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -130,6 +134,9 @@ def parts_of(chunk: dict[str, Any]) -> dict[str, Any]:
         raise EndpointError(choice["error"])
     whole = choice.get("message")
     delta = _delta(choice.get("delta") or whole or {})
+    # Each call of a whole answer is whole, also if ids are missing or repeated.
+    calls = [_call(call, at if whole else None) for at, call in enumerate(delta["tool_calls"] or ())]
+    delta["tool_calls"] = calls or None
     reason = choice.get("finish_reason") or ("stop" if whole else None)
     return {**chunk, "choices": [{**choice, "delta": delta, "finish_reason": reason}]}
 
@@ -137,14 +144,13 @@ def parts_of(chunk: dict[str, Any]) -> dict[str, Any]:
 def _delta(delta: dict[str, Any]) -> dict[str, Any]:
     text, thinking = _contents(delta.get("content"))
     thinking += _text(delta.get("reasoning_content")) or _text(delta.get("reasoning"))
-    calls = [_call(call) for call in delta.get("tool_calls") or []]
     return {
         **delta,
         "role": "assistant",
         "content": text,
         "reasoning_content": thinking or None,
         "refusal": _text(delta.get("refusal")) or None,
-        "tool_calls": calls or None,
+        "tool_calls": delta.get("tool_calls"),
     }
 
 
@@ -167,12 +173,13 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _call(call: dict[str, Any]) -> dict[str, Any]:
+def _call(call: dict[str, Any], position: int | None) -> dict[str, Any]:
     function = call.get("function") or {}
     arguments = function.get("arguments")
     if arguments is not None and not isinstance(arguments, str):
         arguments = orjson.dumps(arguments).decode()
-    return {**call, "index": call.get("index"), "function": {**function, "arguments": arguments}}
+    index = call.get("index") if position is None else position
+    return {**call, "index": index, "function": {**function, "arguments": arguments}}
 
 
 def _piece(call: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class _CallParts:
 
     id: str | None = None
     name: str = ""
+    index: int | None = None
     arguments: list[str] = field(default_factory=list)
 
     @property
@@ -39,9 +40,17 @@ class _CallParts:
     @property
     def is_complete(self) -> bool:
         """Whether the arguments are one whole object. Only a call of few parts is examined."""
-        last = self.arguments[-1] if self.arguments else ""
-        is_whole = len(self.arguments) <= MAX_EXAMINED and last.rstrip().endswith("}")
-        return is_whole and parse_arguments(self.text) is not None
+        if len(self.arguments) > MAX_EXAMINED:
+            return False
+        last = next((part for part in reversed(self.arguments) if part.strip()), "")
+        return last.rstrip().endswith("}") and parse_arguments(self.text) is not None
+
+    def is_followed_by(self, name: str, arguments: str) -> bool:
+        """Whether a part with this name begins another call, and is no part of this one.
+
+        Endpoints repeat ids, indexes and names. But after one whole object there is only white space.
+        """
+        return bool(name) and self.is_complete and (name != self.name or arguments.lstrip().startswith("{"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +80,17 @@ class CallAssembler:
         """Add the `tool_call_chunks` of one chunk of the answer."""
         for chunk in chunks:
             index, id_, name = chunk.get("index"), chunk.get("id") or None, chunk.get("name") or ""
+            arguments = chunk.get("args") or ""
             call = self._find(index, id_, name)
-            if call is None:
-                call = _CallParts()
+            if call is None or call.is_followed_by(name, arguments):
+                call = _CallParts(index=index if isinstance(index, int) else None)
                 self._calls.append(call)
             call.id = call.id or id_
             if name != call.name:  # some endpoints repeat it in each chunk
                 call.name += name
-            self._length += len(chunk.get("args") or "")
+            self._length += len(arguments)
             if self._length <= MAX_ARGUMENTS:
-                call.arguments.append(chunk.get("args") or "")
+                call.arguments.append(arguments)
             if isinstance(index, int):
                 self._by_index[index] = call
             if id_ is not None:
@@ -95,20 +105,25 @@ class CallAssembler:
         call = self._by_index.get(index)
         if call is None or (id_ is not None and call.id is not None and id_ != call.id):
             return None
-        # Without ids, a name after complete arguments begins another call with the same index.
-        return None if name and id_ is None and call.is_complete else call
+        return call
 
     def finish(self) -> Sequence[RequestedCall]:
-        """Return the calls in their order, each with an id of its own."""
+        """Return the calls in the order of their indexes, or of their beginnings, each with an id of its own."""
         taken: set[str] = set()
         calls = []
         is_readable = self._length <= MAX_ARGUMENTS
-        for parts in self._calls:
+        for parts in self._in_order():
             id_ = parts.id if parts.id and parts.id not in taken else new_call_id()
             taken.add(id_)
             arguments = parse_arguments(parts.text) if is_readable else None
             calls.append(RequestedCall(id_, parts.name, arguments))
         return calls
+
+    def _in_order(self) -> list[_CallParts]:
+        indexes = {call.index for call in self._calls if call.index is not None}
+        if len(indexes) < len(self._calls):
+            return self._calls
+        return sorted(self._calls, key=lambda call: call.index or 0)
 
 
 def new_call_id() -> str:

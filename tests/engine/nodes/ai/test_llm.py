@@ -12,6 +12,8 @@ from engine.events import Usage
 from engine.sdk.node import Output
 from tests.engine.node_runner import TYPES, NodeHarness
 from tests.engine.nodes.ai.llm_nodes import LlmHarness
+from tests.peers.chat_protocol import delta, event, model, stream
+from tests.peers.http_protocol import Peer, Request, Writer
 
 
 async def test_the_output_is_the_text_and_it_is_streamed(llm: LlmHarness) -> None:
@@ -61,6 +63,21 @@ async def test_usage_and_cost_are_reported(llm: LlmHarness) -> None:
     harness = llm.harness()
     await harness.run("llm", {"model": "tells-no-usage", "prompt": "hi"})
     assert harness.state.usage == Usage("tells-no-usage", 0, 0, None)
+
+
+@model("reports-at-each-chunk")
+async def reports_at_each_chunk(_: Peer, request: Request, writer: Writer) -> None:
+    """Reports the tokens of the whole answer so far with each chunk, as some endpoints do."""
+    counts = [{"prompt_tokens": 5, "completion_tokens": count, "total_tokens": 5 + count} for count in range(4)]
+    chunks: list[tuple[dict[str, str], str | None]] = [*(({"content": one}, None) for one in "abc"), ({}, "stop")]
+    events = [json.loads(delta(*chunk).removeprefix(b"data: ")) for chunk in chunks]
+    stream(writer, [event(one | {"usage": usage}) for one, usage in zip(events, counts, strict=True)])
+
+
+async def test_usage_that_each_chunk_reports_is_not_added_up(llm: LlmHarness) -> None:
+    harness = llm.harness()
+    await harness.run("llm", {"model": "reports-at-each-chunk", "prompt": "hi"})
+    assert harness.state.usage == Usage("reports-at-each-chunk", 5, 3, None)
 
 
 async def test_the_token_limit_is_sent_under_the_name_that_the_endpoint_knows(llm: LlmHarness) -> None:

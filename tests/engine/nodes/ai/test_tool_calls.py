@@ -2,13 +2,16 @@
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.chat_models.chat_completions import parts_of
 from engine.chat_models.tool_call_parts import CallAssembler
 from engine.errors import NodeFailure
+from engine.types import JSON
 from tests.engine.nodes.ai.llm_nodes import LlmHarness
 from tests.engine.nodes.ai.scripted_answers import Chunks, called, failure, raw, run
 from tests.peers import chat_protocol
@@ -95,6 +98,14 @@ TWO: dict[str, Chunks] = {
     "without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None, index=1)[1:],
     "with the same index": called('{"text":"x"}')[:2] + called('{"text":"y"}', id="c2")[1:],
     "with the same index, without ids": called('{"text":"x"}', id=None)[:2] + called('{"text":"y"}', id=None)[1:],
+    "with one id and no index": called('{"text":"x"}', index=None)[:2] + called('{"text":"y"}', index=None)[1:],
+    "with the second one first": [
+        [
+            {"tool_calls": [{"index": 1, "id": "c2", "function": {"name": "hash_text", "arguments": '{"text":"y"}'}}]},
+            None,
+        ],
+        *called('{"text":"x"}')[1:],
+    ],
     "without indexes": called('{"text":"x"}', index=None)[:2] + called('{"text":"y"}', index=None, id="c2")[1:],
 }
 
@@ -122,6 +133,53 @@ def test_the_arguments_of_a_call_do_not_depend_on_how_they_are_cut(text: str, cu
     whole = CallAssembler()
     whole.add([{"index": 0, "id": "c1", "name": "f", "args": text}])
     assert calls.finish() == whole.finish()
+
+
+Part = dict[str, Any]
+
+
+@st.composite
+def calls_in_parts(draw: st.DrawFn) -> tuple[list[JSON], list[list[Part]]]:
+    """Draw the arguments of calls, and the chunks of an endpoint that sends them in a form of its own."""
+    texts = draw(st.lists(st.text('{"}x', max_size=4), min_size=1, max_size=3))
+    has_index, has_ids = draw(st.sampled_from([(True, True), (True, False), (False, True), (False, False)]))
+    has_own_ids, repeats = draw(st.booleans()), draw(st.booleans())
+    streams: list[list[Part]] = []
+    for at, text in enumerate(texts):
+        arguments = json.dumps({"text": text})
+        cut = draw(st.integers(0, len(arguments))) if has_index or has_own_ids or not repeats else len(arguments)
+        head = {"index": at if has_index else None, "id": (f"c{at}" if has_own_ids else "c") if has_ids else None}
+        pieces = [piece for piece in (arguments[:cut], arguments[cut:]) if piece]
+        parts: list[Part] = [{**head, "name": "f", "args": pieces[0]}]
+        for piece in [*pieces[1:], *draw(st.sampled_from([[], [""], [" "]]))]:
+            has_name = has_index and repeats
+            parts.append(
+                {**head, "id": head["id"] if repeats else None, "name": "f" if has_name else None, "args": piece}
+            )
+        streams.append(parts)
+    order = [number for number, parts in enumerate(streams) for _ in parts]
+    order = draw(st.permutations(order)) if has_index else order
+    return [{"text": text} for text in texts], [[streams[number].pop(0)] for number in order]
+
+
+@given(calls_in_parts())
+def test_the_calls_of_an_answer_do_not_depend_on_the_form_of_an_endpoint(drawn: Any) -> None:
+    expected, chunks = drawn
+    calls = CallAssembler()
+    for chunk in chunks:
+        calls.add(chunk)
+    found = calls.finish()
+    assert [call.arguments for call in found] == expected
+    assert len({call.id for call in found}) == len(expected)
+
+
+def test_the_calls_of_a_whole_answer_are_whole_whatever_their_ids_are() -> None:
+    function = {"name": "f", "arguments": None}
+    message = {"content": None, "tool_calls": [{"id": "c", "function": function}, {"id": "c", "function": function}]}
+    calls = CallAssembler()
+    for call in parts_of({"choices": [{"message": message}]})["choices"][0]["delta"]["tool_calls"]:
+        calls.add([{"index": call["index"], "id": call["id"], "name": "f", "args": None}])
+    assert [call.arguments for call in calls.finish()] == [{}, {}]
 
 
 async def test_a_call_without_tools_is_an_error(llm: LlmHarness) -> None:
