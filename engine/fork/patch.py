@@ -114,6 +114,7 @@ def settle_patched(
     run_id: str,
     inputs: JSON,
     leaves: dict[str, PatchedLeave] | None = None,
+    earlier: Mapping[str, Sequence[EdgeVisits]] | None = None,
 ) -> Frontier:
     """Settle the edges of the patched nodes by their new outputs.
 
@@ -126,6 +127,7 @@ def settle_patched(
         run_id: The id of the fork.
         inputs: The input of the fork.
         leaves: Gets how each patched node leaves.
+        earlier: The edges that each patched node had taken before the patched visit.
 
     Raises:
         PatchRefused: An output does not determine the port of its node, or a condition fails.
@@ -140,7 +142,10 @@ def settle_patched(
         taken = _taken(node, port, scope)
         apply_progress(records, position.settle_edges(node.out, round_, taken))
         if leaves is not None:
-            leaves[node_id] = PatchedLeave(port, edges_after(node.out, None, record.visits, port, taken))
+            edges = edges_after(node.out, (earlier or {}).get(node_id), record.visits, port, taken)
+            if edges is None and record.status is NodeStatus.SKIPPED:
+                edges = tuple(EdgeVisits(index, record.visits, True) for index in sorted(taken))
+            leaves[node_id] = PatchedLeave(port, edges)
     return frontier_of(position, records, frontier.held)
 
 

@@ -55,6 +55,15 @@ def edge_visits(out: Sequence[OutgoingEdge], state: NodeState, on_error: OnError
     return {index: EdgeVisits(index, state.visits, True) for index in taken}
 
 
+def edges_before(out: Sequence[OutgoingEdge], state: NodeState, on_error: OnError) -> dict[int, EdgeVisits]:
+    """Return the edges that were taken before the visit of a state. The arguments are those of `edge_visits`."""
+    before = {
+        index: EdgeVisits(index, one.visits - one.taken, False)
+        for index, one in edge_visits(out, state, on_error).items()
+    }
+    return {index: one for index, one in before.items() if one.visits}
+
+
 def _leaves(state: NodeState, on_error: OnError) -> bool:
     """Whether the node has ended its visit and left it by its edges."""
     return state.status in EXECUTED and not (state.status is NodeStatus.FAILED and on_error is OnError.FAIL)

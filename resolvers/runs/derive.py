@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from engine.events import EdgeVisits
 from engine.fork.frontier import Frontier, channel_values, edge_indexes, find_due, read_frontier, restart_unfinished
 from engine.fork.history import RunHistory
 from engine.fork.migration import migrate_frontier
 from engine.fork.patch import PatchedLeave, PatchRefused, apply_patch, settle_patched
 from engine.graph.bound_node import BoundNode, bind_nodes
-from engine.graph.plan import Plan, make_plan
+from engine.graph.edge_states import edge_visits, edges_before
+from engine.graph.plan import Plan, PlanNode, make_plan
 from engine.problems import FieldProblem
 from engine.spec.model import SpecError
 from engine.spec.parser import parse
-from engine.states import RetryFrom, RunSource, RunStatus
+from engine.states import WITHOUT_OUTPUT, RetryFrom, RunSource, RunStatus
 from engine.types import JSON
 from engine.values.json_schema import check_inputs, complete_inputs
 from persistence.checkpoints import snapshots
 from persistence.checkpoints.clone import RunClone, derive, last_visit, with_final_status
-from persistence.checkpoints.snapshots import HeadSnapshot
+from persistence.checkpoints.snapshots import HeadSnapshot, VisitResult
 from persistence.events import history
 from persistence.events.history import Checkpoint
 from persistence.problems import EXPIRED_CHECKPOINT, Forbidden, Invalid, InvalidState, NotFound, invalid
@@ -283,19 +285,51 @@ async def _clone(
     """
     patch = patch or {}
     leaves: dict[str, PatchedLeave] = {}
-    visits = {name: last_visit(record) for name, record in frontier.records.items() if name not in patch}
-    results = await snapshots.visit_results(connection, snapshot, visits)
-    for name in visits:
+    visits = {name: last_visit(record) for name, record in frontier.records.items()}
+    all_results = await snapshots.visit_results(connection, snapshot, visits)
+    results = {
+        name: _with_edges(result, (old_plan or plan).nodes[name])
+        if frontier.records[name].status in WITHOUT_OUTPUT
+        else result
+        for name, result in all_results.items()
+        if name not in patch
+    }
+    indexes = None if old_plan is None else edge_indexes(old_plan, plan)
+    for name in visits.keys() - patch.keys():
         frontier.records[name] = with_final_status(frontier.records[name], results.get(name))
     if bound and new is not None:
         used = {name for node_id in patch for name in bound[node_id].names} & results.keys() & frontier.records.keys()
         outputs = await snapshots.read_outputs(connection, snapshot.run_id, [results[name].seq for name in used])
         for name in used:
             frontier.records[name] = replace(frontier.records[name], output=outputs.get(results[name].seq))
-        frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs, leaves)
+        earlier = {
+            name: _earlier_edges(result, visits[name], (old_plan or plan).nodes[name], indexes)
+            for name, result in all_results.items()
+            if name in patch
+        }
+        frontier = settle_patched(plan, bound, frontier, patch, new.id, new.inputs, leaves, earlier)
     values = channel_values(plan, frontier)
-    indexes = None if old_plan is None else edge_indexes(old_plan, plan)
     return RunClone(snapshot, values, find_due(plan, frontier), results, len(plan.nodes), patch, leaves, indexes)
+
+
+def _with_edges(result: VisitResult, node: PlanNode) -> VisitResult:
+    """Return a result that names its taken edges, for a node that has no output in its present round.
+
+    Without an output, they do not follow from the port and the number of visits.
+    """
+    edges = tuple(edge_visits(node.out, result.state, node.spec.on_error).values())
+    return replace(result, state=replace(result.state, edges=edges))
+
+
+def _earlier_edges(
+    result: VisitResult, visit: int, node: PlanNode, indexes: Mapping[int, int] | None
+) -> list[EdgeVisits]:
+    """Return the edges that a node had taken before a visit, with the indexes of the new plan."""
+    edges_of = edges_before if result.visit == visit else edge_visits
+    edges = edges_of(node.out, result.state, node.spec.on_error).values()
+    if indexes is None:
+        return list(edges)
+    return [one._replace(edge=indexes[one.edge]) for one in edges if one.edge in indexes]
 
 
 async def _accept(

@@ -13,6 +13,9 @@ from tests.schema_client import call
 EDGES = """query ($id: ID!) { run(id: $id) { edgeStates { edgeId status visits } nodeStates { nodeId port } } }"""
 
 
+STATES = """query ($id: ID!) { run(id: $id) { checkpoints(first: 50) { nodes { id state } } } }"""
+
+
 def edge(id: str, source: str, target: str, **fields: Any) -> dict[str, Any]:
     return {"id": id, "source": source, "target": target, **fields}
 
@@ -99,5 +102,48 @@ async def test_a_fork_within_a_loop_goes_on_counting(
     assert whole == {"in": 1, "body": 4, "again": 3, "leave": 1}
     for row in await all_checkpoints(context.database, run_id):
         fork = (await derived(context, "forkRun", checkpointId=row.id))["id"]
+        await execute(worker, fork)
+        assert (await shown(context, fork))[1] == whole
+
+
+BRANCHES: dict[str, Any] = {
+    "nodes": [node("h", "tick"), node("check", "tick"), node("odd", "tick"), node("w"), node("x")],
+    "edges": [
+        edge("start", "__start__", "h"),
+        edge("body", "h", "check", condition="h.output < 7"),
+        edge("some", "check", "odd", condition="check.output % 2 == 1"),
+        edge("direct", "check", "w", condition="check.output % 2 == 0"),
+        edge("joined", "odd", "w"),
+        edge("again", "w", "h"),
+        edge("leave", "h", "x", condition="h.output >= 7"),
+    ],
+}
+
+
+async def test_a_fork_of_a_loop_counts_the_edges_of_nodes_that_were_skipped(
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, BRANCHES)
+    await execute(worker, run_id)
+    whole = await shown(context, run_id)
+    assert whole[1]["joined"] == whole[1]["some"] > 1
+    for row in await all_checkpoints(context.database, run_id):
+        fork = (await derived(context, "forkRun", checkpointId=row.id))["id"]
+        await execute(worker, fork)
+        assert await shown(context, fork) == whole
+
+
+async def test_a_patch_within_a_loop_goes_on_counting(
+    context: Context, worker: ExecutorWorker, caller: Caller, project: str
+) -> None:
+    run_id = await accept_spec(context.database, caller, project, LOOP)
+    await execute(worker, run_id)
+    whole = (await shown(context, run_id))[1]
+    checkpoints = (await call(context, STATES, id=run_id))["run"]["checkpoints"]["nodes"]
+    patched = [one for one in checkpoints if "w" in one["state"]]
+    assert len(patched) > 3
+    for one in patched:
+        patch = {"w": one["state"]["w"]}
+        fork = (await derived(context, "forkRun", checkpointId=one["id"], patch=patch))["id"]
         await execute(worker, fork)
         assert (await shown(context, fork))[1] == whole
