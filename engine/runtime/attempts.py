@@ -6,7 +6,6 @@ waits in memory. The task runner, inline nodes, maps and node tests use this mod
 """
 
 import asyncio
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
@@ -115,18 +114,10 @@ async def run_attempts(node: BoundNode, context: RunNodeContext) -> NodeResult:
     """
     result = first = await run_attempt(node, context)
     while result.backoff_s is not None:
-        await _back_off(result.backoff_s, context.stopping)
+        await context.pause(result.backoff_s)
         context.begin_attempt(result.attempts + 1)
         result = await run_attempt(node, context)
     return replace(result, started_at=first.started_at)
-
-
-async def _back_off(pause_s: float, stopping: asyncio.Event) -> None:
-    """Sleep before the next attempt. Raises NodeInterrupted as soon as the run is to stop."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(pause_s):
-            await stopping.wait()
-        raise NodeInterrupted
 
 
 def is_repeated(error: RunError, retry: Retry) -> bool:

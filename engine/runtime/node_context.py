@@ -6,12 +6,12 @@ event. Every text, value and error passes the redactor before it leaves the cont
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from engine.errors import NodeFailure, NotStorable
+from engine.errors import NodeFailure, NodeInterrupted, NotStorable
 from engine.events import LogRecorded, Usage
 from engine.expressions import evaluator
 from engine.expressions.analysis import INDEX, ITEM, SECRETS
@@ -219,6 +219,12 @@ class RunNodeContext:
         """Hide what expressions with secrets gave, from now on and until the end of the visit."""
         if results:
             self._use(self._redactor.with_results(results))
+
+    async def pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+            raise NodeInterrupted
 
     def note_input(self, value: JSON) -> None:
         self.noted_input = off_loop(self._redactor.redact_input, value, self._redactor.weight)

@@ -187,6 +187,15 @@ class NodeContext(Protocol):
         """
         ...
 
+    async def pause(self, seconds: float) -> None:
+        """Wait between two attempts at a part of the work.
+
+        Raises:
+            NodeInterrupted: The run pauses or its worker stops. Let it pass: the visit begins again
+                when the run goes on.
+        """
+        ...
+
     def note_input(self, value: JSON) -> None:
         """Record the effective input of the node, shown to people as the node's `input`."""
         ...

@@ -66,6 +66,27 @@ class FlakyNode(NodeType[FlakyConfig]):
         return Output(f"attempt {ctx.attempt}")
 
 
+class PatientNode(NodeType[NodeConfig]):
+    """Waits for a minute between two parts of its work. In visits of `passes` it does not wait."""
+
+    name = "patient"
+    title = "Patient"
+    description = "For tests."
+    Config = NodeConfig
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.is_waiting = asyncio.Event()
+        self.passes = False
+
+    async def execute(self, config: NodeConfig, ctx: NodeContext) -> Output:
+        self.keys.append(ctx.idempotency_key)
+        self.is_waiting.set()
+        if not self.passes:
+            await ctx.pause(60)
+        return Output("done")
+
+
 def flaky(backoff_s: float, failures: int = 1, attempts: int = 3) -> dict[str, Any]:
     retry = {"maxAttempts": attempts, "backoffS": backoff_s, "multiplier": 1}
     return {"id": "f", "type": "flaky", "config": {"failures": failures}, "retry": retry}
@@ -113,6 +134,31 @@ async def test_a_pause_in_backoff_pauses_at_once_and_keeps_the_remaining_delay(
         await resume(database, run_id)
         assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
     await check_completed(database, run_id, kind, due)
+
+
+@pytest.mark.parametrize("reason", [StopReason.PAUSE, StopReason.DRAIN])
+async def test_a_node_that_pauses_inside_its_attempt_delays_no_stop(
+    database: Database, redis: Redis, caller: Caller, project: str, reason: StopReason
+) -> None:
+    kind = PatientNode()
+    run_id = await accept_spec(database, caller, project, {"nodes": [{"id": "p", "type": "patient"}], "edges": []})
+    async with ExecutorWorker(database, redis, node_types(kind)) as worker:
+        executor = await worker.claim(run_id)
+        running = asyncio.create_task(execute(executor))
+        await kind.is_waiting.wait()
+        if reason is StopReason.PAUSE:
+            await database.pool.execute("UPDATE runs SET status = 'PAUSING' WHERE id = $1", run_id)
+        executor.request(reason)
+        if reason is StopReason.PAUSE:
+            assert await running is RunStatus.PAUSED
+            await resume(database, run_id)
+        else:
+            assert await running is RunStatus.QUEUED
+        kind.passes = True
+        assert await execute(await worker.claim(run_id)) is RunStatus.COMPLETED
+    assert len(kind.keys) == 2 and len({*kind.keys}) == 1
+    state = await database.pool.fetchrow("SELECT * FROM node_states WHERE run_id = $1", run_id)
+    assert (state["visits"], state["attempt"]) == (1, 1)
 
 
 @pytest.mark.parametrize("stop", ["drain", "crash"])

@@ -240,7 +240,7 @@ class _Requests:
             self._ctx.progress(0.0, f"page {page}")
         config, retry = self._config, self._config.retry
         policy = RetryPolicy(retry.max_attempts, retry.backoff_s, retry.max_wait_s, retry.any_method)
-        response = await with_retries(partial(self._send, url, page), config.method, policy, self._report_retry)
+        response = await with_retries(partial(self._send, url, page), config.method, policy, self._wait_for_retry)
         if not config.expects(response.status):
             raise _unexpected(response)
         self._remaining -= len(response.content)
@@ -274,10 +274,11 @@ class _Requests:
             headers.setdefault("idempotency-key", key if page == 1 else f"{key}/{page}")
         return headers
 
-    def _report_retry(self, reason: str, pause: float, number: int) -> None:
+    async def _wait_for_retry(self, reason: str, pause: float, number: int) -> None:
         message = f"{reason}; attempt {number} in {pause:.1f} s"
         self._ctx.log(LogLevel.WARNING, message)
         self._ctx.progress(0.0, message)
+        await self._ctx.pause(pause)
 
 
 def _head(response: HttpResponse) -> dict[str, JSON]:

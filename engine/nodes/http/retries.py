@@ -5,7 +5,6 @@ written by hand: with tenacity it would need own callbacks for the stop, for the
 (`Retry-After`) and for the last response, and be longer.
 """
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,8 +30,8 @@ class RetryPolicy:
     any_method: bool
 
 
-OnRetry = Callable[[str, float, int], None]
-"""Receives (reason, pause in seconds, number of the next attempt)."""
+OnRetry = Callable[[str, float, int], Awaitable[None]]
+"""Receives (reason, pause in seconds, number of the next attempt), and waits for the pause."""
 
 
 async def with_retries(
@@ -44,7 +43,7 @@ async def with_retries(
         send: Sends the request once.
         method: The HTTP method.
         policy: The limits.
-        on_retry: Called before each pause.
+        on_retry: Reports each pause, and waits for it.
 
     Returns:
         The first response that does not call for another attempt, or the last one.
@@ -73,8 +72,7 @@ async def with_retries(
             reason = f"{response.status} {response.reason}".strip()
             pause = pause if requested is None else requested
         attempt += 1
-        on_retry(reason, pause, attempt)
-        await asyncio.sleep(pause)
+        await on_retry(reason, pause, attempt)
 
 
 def _backoff(policy: RetryPolicy, attempt: int) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import NodeInterrupted
 from tests.engine.nodes.http.http_nodes import QUICK, HttpVisit, failure, output
 from tests.peers.http import Peer
 
@@ -26,6 +27,15 @@ async def test_a_failed_request_is_retried(peer: Peer) -> None:
         f"{request} 200",
     ]
     assert "; attempt 2 in" in call.logs[1]
+
+
+async def test_a_run_that_stops_ends_the_pause_between_two_requests(peer: Peer) -> None:
+    call = HttpVisit({"url": f"{peer.url}/status?code=503&after=60"})
+    call.harness.context.stopping.set()
+    async with asyncio.timeout(5):
+        with pytest.raises(NodeInterrupted):
+            await call.output()
+    assert peer.count("/status") == 1
 
 
 async def test_the_pause_of_retry_after_is_respected(peer: Peer) -> None:
