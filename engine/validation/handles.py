@@ -21,8 +21,9 @@ HANDLE = "sourceHandle"
 def with_ports(raw: JSON, types: NodeTypes) -> JSON:
     """Return a storable spec with the `port` that the `sourceHandle` of each edge names.
 
-    An edge with a `port` keeps it. A handle that is no port of its node only says where a builder
-    draws the edge, and is left alone.
+    An edge with a `port` keeps it. A handle of a node without named ports only says where a builder
+    draws the edge, and is left alone. A node with named ports leaves by one of them, so its handle is
+    always the port: the validation refuses one that the node lacks.
     """
     text = orjson.dumps(raw)
     if HANDLE.encode() not in text:
@@ -46,8 +47,9 @@ def _read_handles(spec: JSON, types: NodeTypes) -> None:
                     _read_handles(place.value, types)
     for edge in edges:
         handle, source = edge.get(HANDLE), edge.get("source")
-        known = ports.get(source, frozenset()) if isinstance(source, str) else frozenset()
-        if edge.get("port") is None and isinstance(handle, str) and handle in known:
+        named = ports.get(source) if isinstance(source, str) else None
+        is_port = named is not None and (bool(named) or handle == ERROR_PORT)
+        if edge.get("port") is None and isinstance(handle, str) and is_port:
             edge["port"] = handle
 
 
@@ -64,4 +66,4 @@ def _ports(kind: Any, config: JSON) -> frozenset[str]:
         named = kind.ports
     except Exception:  # raised by a validator of a third-party package; the validation reports it
         named = kind.ports
-    return frozenset((*named, ERROR_PORT))
+    return frozenset(named)

@@ -73,6 +73,8 @@ END = {"id": "e", "type": "end"}
         ({"source": "c", "sourceHandle": "error"}, "error"),
         ({"source": "c", "sourceHandle": "x", "port": "y"}, "y"),
         ({"source": "c", "sourceHandle": None}, None),
+        ({"source": "c", "sourceHandle": "c-output-0"}, "c-output-0"),
+        ({"source": "s", "sourceHandle": "error"}, "error"),
         ({"source": "s", "sourceHandle": "bottom"}, None),
         ({"source": "nobody", "sourceHandle": "x"}, None),
     ],
@@ -85,6 +87,13 @@ def test_the_handle_of_an_edge_is_its_port_where_the_node_has_it(edge: dict[str,
     warned = any("`sourceHandle` is not a known field" in message for message in messages(raw))
     assert warned is (edge["sourceHandle"] not in (None, port))
     assert "port" not in raw["edges"][1] or raw["edges"][1]["port"] == edge.get("port")  # The argument is not changed.
+
+
+def test_a_handle_that_is_no_port_of_a_choice_is_refused_and_not_every_port() -> None:
+    raw = spec(CHOICE, END, edges=[{"source": "s", "target": "c"}, {"source": "c", "sourceHandle": "X", "target": "e"}])
+    [problem] = validate(with_ports(raw, TYPES), TYPES).errors
+    assert (problem.field, problem.code) == ("edges[1].port", "UNKNOWN_PORT")
+    assert problem.message == "'c' has no port 'X'; its ports: `x`, `y`"
 
 
 def test_handles_inside_a_map_are_ports_as_well() -> None:
