@@ -20,6 +20,7 @@ from engine.spec.raw import (
     EDGE_NAMES,
     NODE_NAMES,
     REQUIRED,
+    RETRY_NAMES,
     RawEdge,
     RawModel,
     RawNode,
@@ -104,6 +105,8 @@ def _parse_nodes(items: list[JSON], result: ParseResult) -> list[NodeSpec]:
         item = move_fields_to_config(item)
         if isinstance(item, dict):
             _warn_of_unknown_fields(item, NODE_NAMES, path, result, node_id=node_id)
+            if isinstance(retry := item.get("retry"), dict):
+                _warn_of_unknown_fields(retry, RETRY_NAMES, join_path(path, "retry"), result, node_id=node_id)
         raw_node = _validate(RawNode, item, path, result, node_id=node_id)
         if raw_node is None and isinstance(item, dict):
             # The problems are reported. Parse the main fields, so that they are checked as well.

@@ -177,6 +177,7 @@ REQUIRED: dict[type[RawModel], str] = {
 }
 EDGE_NAMES = frozenset(RawEdge.model_fields)
 NODE_NAMES = {*RawNode.model_fields, "timeoutS", "onError", "maxVisits"}
+RETRY_NAMES = {*RawRetry.model_fields, "maxAttempts", "backoffS", "maxS"}
 
 
 def concurrency_of(raw: JSON) -> Concurrency | None:

@@ -251,6 +251,10 @@ PROBLEMS: dict[str, tuple[Any, set[tuple[str, str]]]] = {
         {("nodes[0].config.node.retry.on", "UNKNOWN_CODE")},
     ),
     "an unknown field": (spec([node("a", colour="red")]), {("nodes[0].colour", "UNKNOWN_FIELD")}),
+    "an unknown field of retry": (
+        spec([node("a", retry={"maxAttempts": 2, "backoff_s": 1, "attempts": 5})]),
+        {("nodes[0].retry.attempts", "UNKNOWN_FIELD")},
+    ),
 }
 
 
