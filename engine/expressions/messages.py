@@ -125,9 +125,17 @@ def no_function(name: str) -> str:
 def undefined_name(name: str) -> str:
     """Return the beginning of a message for a missing value, whose name is in backquotes.
 
-    minijinja shortens what comes before the last step, and writes an index as Python does.
+    minijinja shortens what comes before the last step, and indexes that it calculates.
     """
-    return "the value is undefined" if "(...)" in name or "[" in name else f"{name} is undefined"
+    if not _PATH.fullmatch(name):
+        return "the value is undefined"
+    value = name.strip("`").removesuffix(_LENGTH)
+    return f"{name} is undefined" + (f": a length is `{value} | length`" if f"{value}{_LENGTH}" in name else "")
+
+
+_LENGTH = ".length"
+_PATH = re.compile(r"`\w+(?:\.\w+|\[-?\d+\]|\['[^'\\]{0,60}'\])*`")
+"""A name in backquotes whose steps are all known, such as `x.items[0]['a b']`."""
 
 
 _MULTIPLIED = "a text can only be multiplied by a whole number from 0 on"

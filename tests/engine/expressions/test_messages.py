@@ -127,6 +127,10 @@ NULLS: dict[str, tuple[str, str]] = {
     "input.l[input.n + 0]": ("`input.n` is null, so `+`", "as in `(input.n or 0)`"),
     "1 + nope": ("`nope` is undefined", "`… | default(value)`"),
     "input.zz + 1": ("`input.zz` is undefined", "`… | default(value)`"),
+    "[1][7]": ("the value is undefined",),
+    "input['a b']": ("`input['a b']` is undefined",),
+    "input['a'][-7].b": ("`input['a']` is undefined",),
+    "input.s.length": ("`input.s.length` is undefined: a length is `input.s | length`",),
 }
 
 
