@@ -13,6 +13,7 @@ Parts:
 - `streaming`: text of models that is streamed to many subscribers (row 16).
 - `startup`: the time until `treadle up` is ready (row 15).
 - `triggers`: schedules that are due in the same minute (row 20).
+- `statistics`: `stats` of a year with 1,000,000 runs, and what the statistics cost a run (row 21).
 - `limits`: what each part of a deployment can do by itself (row 19).
 
 Tools:

@@ -20,6 +20,7 @@ from rich.table import Table
 from bench import compiling, latency, limits, lists, shapes, startup, streaming, subscriptions, throughput
 from bench.measures import Figure
 from bench.processes import deployed, second_server
+from bench.statistics import reading, writing
 from bench.triggers import schedules
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -71,6 +72,12 @@ def _triggers(_: bool) -> list[Figure]:
         return asyncio.run(schedules.schedules(deployment))
 
 
+def _statistics(is_quick: bool) -> list[Figure]:
+    with deployed() as deployment:
+        figures = asyncio.run(writing.writing(deployment))
+        return figures if is_quick else figures + asyncio.run(reading.reading(deployment))
+
+
 class BenchPart(StrEnum):
     """A part of the benchmark; see `bench.__init__`."""
 
@@ -85,6 +92,7 @@ class BenchPart(StrEnum):
     SCALE = "scale"
     LIMITS = "limits"
     TRIGGERS = "triggers"
+    STATISTICS = "statistics"
 
 
 PARTS: dict[BenchPart, Callable[[bool], list[Figure]]] = {
@@ -99,6 +107,7 @@ PARTS: dict[BenchPart, Callable[[bool], list[Figure]]] = {
     BenchPart.SCALE: _scale,
     BenchPart.LIMITS: _limits,
     BenchPart.TRIGGERS: _triggers,
+    BenchPart.STATISTICS: _statistics,
 }
 QUICK = (BenchPart.THROUGHPUT, BenchPart.LATENCY, BenchPart.COMPILING)
 

@@ -1,4 +1,4 @@
-"""Folds the ends of runs into the statistics, evaluates alert rules, and publishes analytics events.
+"""Folds ends of runs, sums up months, evaluates alert rules, and publishes analytics events.
 
 Every worker does all of it. An advisory lock divides the work of folding, SKIP LOCKED the rest.
 """
@@ -16,7 +16,7 @@ from persistence.alerts.evaluation import evaluate_next
 from persistence.analytics.publisher import AnalyticsPublisher
 from persistence.db.outage import Outage
 from persistence.db.transient import DATABASE_ERRORS
-from persistence.statistics.folding import BATCH, fold
+from persistence.statistics.folding import BATCH, fold, sum_months
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ PRUNE_S = 60.0
 
 
 async def fold_forever(pool: asyncpg.Pool, *, for_analytics: bool) -> None:
-    """Fold every INTERVAL_S, with jitter, until cancelled. A database that is away delays it.
+    """Fold and sum up months every INTERVAL_S, with jitter, until cancelled. A database that is away delays it.
 
     A fault is logged: the worker executes runs also without statistics. `for_analytics` adds an
     analytics event for each run.
@@ -39,6 +39,8 @@ async def fold_forever(pool: asyncpg.Pool, *, for_analytics: bool) -> None:
         try:
             if await fold(pool, for_analytics=for_analytics) == BATCH:
                 pause_s = 0
+            else:
+                await sum_months(pool)
             outage.recovered()
         except DATABASE_ERRORS as error:
             outage.failed(error)

@@ -15,7 +15,7 @@ from engine.states import AlertMetric, AlertState, RunStatus
 from persistence.alerts.rule import AlertRule, rule_of
 from persistence.db.transient import is_transient
 from persistence.statistics.alert_sums import RunChoice, counts_of_rule, part_of, prune
-from persistence.statistics.counts import COST, DURATION, NANO, STATUS, Counts, percentile
+from persistence.statistics.counts import COST, DURATION, NANO, STATUS, Counts, histogram_of, percentile
 
 INTERVAL_S = 15.0
 """How often a rule is evaluated."""
@@ -110,7 +110,7 @@ def value_of_counts(rule: AlertRule, counts: Counts, *, is_whole: bool) -> float
             decided = completed + failed
             return failed / decided if decided >= rule.min_runs else None
         case AlertMetric.LATENCY_P95:
-            return percentile(counts, DURATION, 0.95) if ended >= rule.min_runs else None
+            return percentile(histogram_of(counts, DURATION), 0.95) if ended >= rule.min_runs else None
         case AlertMetric.COST:
             return counts[COST] / NANO
         case _:

@@ -1,6 +1,6 @@
 """Reads the counters of a period: the sums, and the ends that are not folded yet, in one snapshot.
 
-The cost depends on the number of hours and days of the period, and not on the number of runs.
+The cost depends on the number of hours, days and months of the period, and not on the number of runs.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 from engine.states import TERMINAL, RunStatus
 from persistence.caller import Caller
 from persistence.statistics.counts import Counts, add
-from persistence.statistics.folding import HOURS_DAYS, WHOLE_PROJECT, sums_of
+from persistence.statistics.folding import HOURS_DAYS, WHOLE_PROJECT, SumUnit, sums_of
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 Connection: TypeAlias = asyncpg.Pool | asyncpg.Connection | PoolConnectionProxy
@@ -68,28 +68,32 @@ async def counts_by_start(
     projects: Sequence[str],
     period: Period,
     *,
-    by_hour: bool,
+    unit: SumUnit,
     of_nodes: bool = False,
 ) -> dict[tuple[datetime, str], Counts]:
-    """Read counters by the start of their hour or day, and by node.
+    """Read counters by the start of their hour, day or month, and by node.
 
     Args:
         connection: A connection or a pool of asyncpg.
         caller: The caller. Projects that it may not see have no runs.
         projects: The projects.
         period: The period and the workflow.
-        by_hour: Whether to divide the whole period into hours. Else only its first and last day are.
+        unit: The longest unit of the result. The ends of the period have shorter ones.
         of_nodes: Whether to read the counters of nodes; else of runs, with an empty id of the node.
     """
-    first_day = last_day = period.until
-    if not by_hour:
+    first_day = last_day = first_month = last_month = period.until
+    if unit is not SumUnit.HOUR:
         first_day = Bucket.DAY.start_of(period.since)
         first_day += DAY if first_day < period.since else timedelta()
         last_day = max(first_day, Bucket.DAY.start_of(period.until))
+    if unit is SumUnit.MONTH:
+        # The first month is only full if it begins with the period, as no month before a full one does.
+        first_month, last_month = first_day, last_day.replace(day=1)
     visible = [one for one in projects if one in caller.roles]
     workflow_id = WHOLE_PROJECT if period.workflow_id is None else period.workflow_id
     rows = await connection.fetch(
-        _NODES if of_nodes else _RUNS, visible, workflow_id, period.since, period.until, first_day, last_day
+        _NODES if of_nodes else _RUNS,
+        *(visible, workflow_id, period.since, period.until, first_day, last_day, first_month, last_month),
     )
     found: dict[tuple[datetime, str], Counts] = defaultdict(Counts)
     for row in rows:
@@ -97,9 +101,7 @@ async def counts_by_start(
             add(found[row["start"], row["node_id"]], row["counts"])
     ends = [row["unfolded"] for row in rows if row["counts"] is None]
     for key, counts in sums_of(map(_decoded, ends)).items():
-        is_day = first_day <= key.start < last_day
-        of_list = key.workflow_id == workflow_id and bool(key.node_id) is of_nodes
-        if of_list and key.unit == ("DAY" if is_day else "HOUR"):
+        if key.workflow_id == workflow_id and bool(key.node_id) is of_nodes and key.unit == SumUnit.HOUR:
             add(found[key.start, key.node_id], counts)
     return found
 
@@ -115,12 +117,23 @@ async def active(connection: Connection, caller: Caller, projects: Sequence[str]
     return int(await connection.fetchval(_ACTIVE, visible, workflow_id, statuses, MOST_ACTIVE))
 
 
+# A full month is read at once if it is summed, else by its days.
 _SUMS = """
-SELECT start, node_id, counts, NULL::json AS unfolded FROM run_sums
-WHERE project_id = ANY($1::text[]) AND workflow_id = $2::text AND node_id {is_node} AND (
-    unit = 'DAY' AND start >= $5::timestamptz AND start < $6::timestamptz
-    OR unit = 'HOUR' AND start >= $3::timestamptz AND start < least($5, $4)
-    OR unit = 'HOUR' AND start >= greatest($6, $3) AND start < $4::timestamptz)
+WITH months AS MATERIALIZED (
+    SELECT project_id, start, node_id, counts FROM run_sums
+    WHERE project_id = ANY($1::text[]) AND workflow_id = $2::text AND unit = 'MONTH' AND node_id {is_node}
+        AND start >= $7::timestamptz AND start < $8::timestamptz AND counts IS NOT NULL
+)
+SELECT start, node_id, counts, NULL::json AS unfolded FROM months
+UNION ALL
+SELECT start, node_id, counts, NULL FROM run_sums s
+WHERE project_id = ANY($1) AND workflow_id = $2 AND unit = 'DAY' AND start >= $5 AND start < $6 AND node_id {is_node}
+    AND NOT EXISTS (SELECT FROM months m WHERE m.project_id = s.project_id AND m.node_id = s.node_id
+        AND m.start = date_trunc('month', s.start, 'UTC'))
+UNION ALL
+SELECT start, node_id, counts, NULL FROM run_sums
+WHERE project_id = ANY($1) AND workflow_id = $2 AND unit = 'HOUR' AND node_id {is_node}
+    AND (start >= $3 AND start < least($5, $4) OR start >= greatest($6, $3) AND start < $4)
 UNION ALL
 SELECT finished_at, '', NULL, row_to_json(e) FROM run_ends e
 WHERE project_id = ANY($1) AND finished_at >= $3 AND finished_at < $4 AND ($2 = '' OR workflow_id = $2)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 
 from engine.states import RunStatus
 from persistence.problems import invalid
@@ -20,9 +21,10 @@ from persistence.statistics.counts import (
     Counts,
     add,
     by_code,
+    histogram_of,
     percentile,
 )
-from persistence.statistics.folding import HOURS_DAYS
+from persistence.statistics.folding import HOURS_DAYS, SumUnit
 from persistence.statistics.reading import Bucket, Period
 from resolvers.authorise import require
 from resolvers.context import Context
@@ -34,11 +36,15 @@ MOST_POINTS = 1000
 """Points of one series."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CountsView:
     """The counters of a period, as clients see them."""
 
     counts: Counts
+
+    @cached_property
+    def _durations(self) -> list[tuple[int, int]]:
+        return histogram_of(self.counts, DURATION)
 
     def _of_status(self, status: RunStatus) -> int:
         return self.counts[STATUS + status]
@@ -66,15 +72,15 @@ class CountsView:
 
     @property
     def p50_ms(self) -> float | None:
-        return percentile(self.counts, DURATION, 0.5)
+        return percentile(self._durations, 0.5)
 
     @property
     def p95_ms(self) -> float | None:
-        return percentile(self.counts, DURATION, 0.95)
+        return percentile(self._durations, 0.95)
 
     @property
     def queue_p95_ms(self) -> float | None:
-        return percentile(self.counts, QUEUE, 0.95)
+        return percentile(histogram_of(self.counts, QUEUE), 0.95)
 
     @property
     def input_tokens(self) -> float:
@@ -93,14 +99,14 @@ class CountsView:
         return list(by_code(self.counts))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SeriesPoint(CountsView):
     """The counters of one period of a series."""
 
     start: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NodeCounts(CountsView):
     """The counters of one node."""
 
@@ -112,7 +118,21 @@ class NodeCounts(CountsView):
         return sum(count for key, count in self.counts.items() if key.startswith(STATUS))
 
 
-@dataclass(frozen=True, slots=True)
+class SharedNodeCounts:
+    """The counters of the nodes, which three fields of the statistics share. They are read once."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._nodes: list[NodeCounts] | None = None
+
+    async def get(self, read: Callable[[], Awaitable[list[NodeCounts]]]) -> list[NodeCounts]:
+        async with self._lock:
+            if self._nodes is None:
+                self._nodes = await read()
+        return self._nodes
+
+
+@dataclass(frozen=True)
 class Statistics(CountsView):
     """The statistics of a period."""
 
@@ -121,8 +141,7 @@ class Statistics(CountsView):
     bucket: Bucket
     has_now: bool
     """Whether the period has not ended."""
-    by_start: Mapping[datetime, Counts]
-    """The counters of each hour of the period if `bucket` is HOUR, else of each day."""
+    of_nodes: SharedNodeCounts = field(default_factory=SharedNodeCounts)
 
 
 async def statistics(
@@ -150,28 +169,26 @@ async def statistics(
         raise invalid("since", "OUT_OF_RANGE", "must be before `until` and before now")
     period = Period.covering(since, until, now, workflow_id)
     projects = tuple(context.caller.projects if project_id is None else [project_id])
-    by_start = await _by_start(context, projects, period, bucket)
-    return Statistics(_sum(by_start.values()), projects, period, bucket, until == now, by_start)
+    _check_reach(period, bucket)
+    total = Counts()
+    for counts in (await _by_start(context, projects, period, SumUnit.MONTH)).values():
+        add(total, counts)
+    return Statistics(total, projects, period, bucket, until == now)
 
 
-async def _by_start(
-    context: Context, projects: tuple[str, ...], period: Period, bucket: Bucket
-) -> dict[datetime, Counts]:
-    by_hour = bucket is Bucket.HOUR
-    if by_hour and period.since < datetime.now(UTC) - timedelta(days=HOURS_DAYS):
+def _check_reach(period: Period, bucket: Bucket) -> None:
+    if bucket is Bucket.HOUR and period.since < datetime.now(UTC) - timedelta(days=HOURS_DAYS):
         raise invalid(
             "bucket", "OUT_OF_RANGE", f"HOUR reaches back {HOURS_DAYS} days: use DAY or WEEK, or a later `since`"
         )
+
+
+async def _by_start(
+    context: Context, projects: tuple[str, ...], period: Period, unit: SumUnit
+) -> dict[datetime, Counts]:
     async with context.database.read_by_driver(context.caller.projects) as connection:
-        found = await reading.counts_by_start(connection, context.caller, projects, period, by_hour=by_hour)
+        found = await reading.counts_by_start(connection, context.caller, projects, period, unit=unit)
     return {start: counts for (start, _), counts in found.items()}
-
-
-def _sum(all_counts: Iterable[Counts]) -> Counts:
-    total = Counts()
-    for counts in all_counts:
-        add(total, counts)
-    return total
 
 
 async def active(context: Context, stats: Statistics) -> int:
@@ -190,9 +207,9 @@ async def series(context: Context, stats: Statistics, bucket: Bucket | None) -> 
         raise invalid(
             "bucket", "OUT_OF_RANGE", f"gives more than {MOST_POINTS} points: use a longer one, or a shorter period"
         )
-    by_start = stats.by_start
-    if bucket is Bucket.HOUR and stats.bucket is not Bucket.HOUR:
-        by_start = await _by_start(context, stats.projects, period, bucket)
+    _check_reach(period, bucket)
+    unit = SumUnit.HOUR if bucket is Bucket.HOUR else SumUnit.DAY
+    by_start = await _by_start(context, stats.projects, period, unit)
     points: dict[datetime, Counts] = {}
     while first < period.until:
         points[first] = Counts()
@@ -205,7 +222,7 @@ async def series(context: Context, stats: Statistics, bucket: Bucket | None) -> 
 async def _by_node(context: Context, stats: Statistics) -> dict[tuple[datetime, str], Counts]:
     async with context.database.read_by_driver(context.caller.projects) as connection:
         return await reading.counts_by_start(
-            connection, context.caller, stats.projects, stats.period, by_hour=False, of_nodes=True
+            connection, context.caller, stats.projects, stats.period, unit=SumUnit.MONTH, of_nodes=True
         )
 
 
@@ -214,6 +231,10 @@ async def nodes(context: Context, stats: Statistics) -> list[NodeCounts]:
     workflow_id = stats.period.workflow_id
     if workflow_id is None:
         return []
+    return await stats.of_nodes.get(partial(_nodes, context, stats, workflow_id))
+
+
+async def _nodes(context: Context, stats: Statistics, workflow_id: str) -> list[NodeCounts]:
     found, draft = await asyncio.gather(_by_node(context, stats), context.loaders.draft.load(workflow_id))
     by_node: dict[str, Counts] = defaultdict(Counts)
     for (_, node_id), counts in found.items():

@@ -1,6 +1,6 @@
 """The tables of the statistics of ended runs; see persistence.statistics."""
 
-from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, Column, Double, Identity, Table, Text, text
+from sqlalchemy import ARRAY, JSON, BigInteger, Boolean, Column, Double, Identity, Index, Table, Text, text
 
 from persistence.db.tables.base import Id, Moment, metadata
 
@@ -30,8 +30,8 @@ run_ends = Table(
     Column("source", Text),
 )
 
-# The counters of ended runs by hour and day, of each workflow and of the whole project (an empty
-# workflow_id), and of each node of a workflow.
+# The counters of ended runs by hour, day and month, of each workflow and of the whole project (an empty
+# workflow_id), and of each node of a workflow. The counts of an open month are null: its days have them.
 run_sums = Table(
     "run_sums",
     metadata,
@@ -40,5 +40,6 @@ run_sums = Table(
     Column("unit", Text, primary_key=True),
     Column("start", Moment, primary_key=True),
     Column("node_id", Text, primary_key=True),
-    Column("counts", JSON, nullable=False),
+    Column("counts", JSON(none_as_null=True)),
 )
+Index("ix_run_sums_open", run_sums.c.start, postgresql_where=run_sums.c.counts.is_(None))

@@ -31,4 +31,5 @@ Modules:
     0028_indexes_of_ended_runs: Indexes of ended and of idle runs instead of indexes by every status.
     0029_row_level_security: Policies for the reads of callers.
     0030_analytics: The outbox of analytics events, and the triggers that fill it.
+    0031_sums_of_months: Sums of months in the statistics, and the triggers that open them.
 """

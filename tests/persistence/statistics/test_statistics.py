@@ -16,8 +16,8 @@ from persistence.db.advisory_locks import AdvisoryLock
 from persistence.db.database import Database
 from persistence.maintenance.retention import prune_history, prune_runs
 from persistence.runs.run import Run
-from persistence.statistics.counts import RELATIVE_ERROR, Counts, add, bucket_of, percentile, value_of
-from persistence.statistics.folding import fold
+from persistence.statistics.counts import RELATIVE_ERROR, Counts, add, bucket_of, histogram_of, percentile, value_of
+from persistence.statistics.folding import SumUnit, fold, sum_months
 from persistence.statistics.reading import Bucket, Period, counts_by_start
 from tests.journal_worker import accept_run
 
@@ -42,6 +42,8 @@ UPDATE runs SET status = $2, finished_at = $3, started_at = $3::timestamptz - ma
     queued_at = $3::timestamptz - make_interval(secs => $4 + 1), error = $5 WHERE id = $1
 """
 
+SUMMED = "SELECT count(*) FROM run_sums WHERE unit = 'MONTH' AND counts IS NOT NULL"
+
 
 @pytest.fixture
 async def ended(database: Database, caller: Caller, project: str) -> list[str]:
@@ -60,11 +62,19 @@ async def ended(database: Database, caller: Caller, project: str) -> list[str]:
         code = chance.choice(CODES)
         status = "FAILED" if code else chance.choice(["COMPLETED", "CANCELLED"])
         error = code and {"code": code, "message": "m", "node_id": None, "retryable": False, "details": None}
-        at = NOW - timedelta(hours=chance.choice([0, 1, 2, 30, 31, 24 * 5, 24 * 91, 24 * 100]))
+        at = NOW - timedelta(hours=chance.choice([0, 1, 2, 30, 31, 24 * 5, 24 * 45, 24 * 91, 24 * 100]))
         await pool.execute(END, run_id, status, at, chance.uniform(0.001, 5000), error)
 
     await asyncio.gather(*(end(run_id) for run_id in ids))
     return ids
+
+
+async def sum_open_months(database: Database) -> int:
+    """Sum up all months that are over, with several workers at once. Return their number."""
+    total = 0
+    while count := sum(await asyncio.gather(*(sum_months(database.pool, 3) for _ in range(2)))):
+        total += count
+    return total
 
 
 def recounted(rows: list[asyncpg.Record], period: Period) -> list[asyncpg.Record]:
@@ -83,8 +93,8 @@ async def check(database: Database, caller: Caller, project: str, rows: list[asy
     for since, until, workflow_id in product(starts, (NOW, NOW - timedelta(minutes=70)), (None, "wf_a", "wf_b")):
         period = Period.covering(since, until, NOW, workflow_id)
         expected = recounted(rows, period)
-        for by_hour in {False, since > NOW - timedelta(days=90)}:
-            found = await counts_by_start(database.pool, caller, [project], period, by_hour=by_hour)
+        for unit in [SumUnit.DAY, SumUnit.MONTH] + [SumUnit.HOUR] * (since > NOW - timedelta(days=90)):
+            found = await counts_by_start(database.pool, caller, [project], period, unit=unit)
             total = Counts()
             for counts in found.values():
                 add(total, counts)
@@ -95,7 +105,7 @@ async def check(database: Database, caller: Caller, project: str, rows: list[asy
             assert (total["tokens:in"], total["cost"]) == (3 * len(expected), 100_000_000 * len(expected))
             _check_percentiles(total, expected)
         if workflow_id is not None:
-            nodes = await counts_by_start(database.pool, caller, [project], period, by_hour=False, of_nodes=True)
+            nodes = await counts_by_start(database.pool, caller, [project], period, unit=SumUnit.MONTH, of_nodes=True)
             of_nodes: Counter[tuple[str, str]] = Counter()
             for (_, node_id), counts in nodes.items():
                 of_nodes.update({(node_id, key): n for key, n in counts.items() if key.startswith("s:")})
@@ -106,15 +116,17 @@ async def check(database: Database, caller: Caller, project: str, rows: list[asy
                 ("b", "s:COMPLETED"): len(expected) - failed,
             }
             assert of_nodes == Counter({key: count for key, count in wanted.items() if count})
-    assert await counts_by_start(database.pool, Caller("x", {}), [project], period, by_hour=False) == {}
+    assert await counts_by_start(database.pool, Caller("x", {}), [project], period, unit=SumUnit.DAY) == {}
 
 
 def _check_percentiles(total: Counts, expected: list[asyncpg.Record]) -> None:
     for part in (0.5, 0.95):
         took = sorted((row["finished_at"] - row["started_at"]) / timedelta(milliseconds=1) for row in expected)
-        found = percentile(total, "d:", part)
+        found = percentile(histogram_of(total, "d:"), part)
         assert found == (pytest.approx(took[math.ceil(part * len(took)) - 1], rel=RELATIVE_ERROR) if took else None)
-        assert percentile(total, "q:", part) == (pytest.approx(1000, rel=RELATIVE_ERROR) if took else None)
+        assert percentile(histogram_of(total, "q:"), part) == (
+            pytest.approx(1000, rel=RELATIVE_ERROR) if took else None
+        )
 
 
 async def test_statistics_equal_a_recount_before_during_and_after_folding_and_retention(
@@ -129,11 +141,44 @@ async def test_statistics_equal_a_recount_before_during_and_after_folding_and_re
         pass
     assert await database.pool.fetchval("SELECT count(*) FROM run_ends") == 0
     await check(database, caller, project, rows)
+    assert await sum_open_months(database) == await database.pool.fetchval(SUMMED)
+    await check(database, caller, project, rows)
     await database.pool.execute("UPDATE runs SET progress = 1, status_message = 'again' WHERE finished_at IS NOT NULL")
     assert await database.pool.fetchval("SELECT count(*) FROM run_ends") == 0, "an ended run is counted again"
     assert await prune_history(database.pool, 0, 1000) and await prune_runs(database.pool, 0, 1000)
     await database.pool.execute("DELETE FROM workflows")
     await check(database, caller, project, rows)
+
+
+async def test_a_late_end_opens_its_month_and_nothing_is_missing_at_any_moment(
+    database: Database, caller: Caller, project: str, ended: list[str]
+) -> None:
+    pool, template = database.pool, await accept_run(database, caller, project)
+    assert await fold(pool) == len(ended) and await sum_open_months(database)
+    summed = await pool.fetchval(SUMMED)
+    late_id = f"run_s{len(ended) + 1:025}"
+    await pool.execute(INSERT, template.run.id, len(ended) + 1, len(ended) + 1)
+    await pool.execute(NODES.replace("LIKE 'run_s%'", f"= '{late_id}'"))
+    await pool.execute("UPDATE runs SET workflow_id = 'wf_a' WHERE id = $1", late_id)
+    await pool.execute(END, late_id, "CANCELLED", NOW - timedelta(days=45), 1.0, None)
+    rows = await pool.fetch("SELECT * FROM runs")
+    await check(database, caller, project, rows)
+    assert await fold(pool) == 1
+    # The project, the workflow, and its nodes a and b.
+    assert await pool.fetchval(SUMMED) == summed - 4
+    await check(database, caller, project, rows)
+    assert await sum_months(pool, 3) == 3
+    await check(database, caller, project, rows)
+    assert await sum_months(pool) == 1 and await sum_months(pool) == 0
+    await check(database, caller, project, rows)
+
+
+async def test_a_month_that_is_not_over_stays_open(database: Database, caller: Caller, project: str, run: Run) -> None:
+    await database.pool.execute(END, run.id, "COMPLETED", NOW, 1.0, None)
+    assert await fold(database.pool) == 1 and await sum_months(database.pool) == 0
+    async with database.pool.acquire() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", AdvisoryLock.STATISTICS)
+        assert await sum_months(database.pool) == 0
 
 
 async def test_a_crash_while_folding_counts_nothing_twice(
@@ -148,6 +193,11 @@ async def test_a_crash_while_folding_counts_nothing_twice(
         await fold(database.pool)
     assert await database.pool.fetchval("SELECT count(*) FROM run_ends") == len(ended)
     assert await fold(database.pool) == len(ended)
+    await check(database, caller, project, rows)
+    with monkeypatch.context() as patch, pytest.raises(ConnectionResetError):
+        patch.setattr("persistence.statistics.folding._store", crash)
+        await sum_months(database.pool)
+    assert await database.pool.fetchval(SUMMED) == 0
     await check(database, caller, project, rows)
 
 
