@@ -64,6 +64,8 @@ class NewRun:
     """Whether the run waits in the queue while a worker holds another run with its concurrency key."""
     id: str | None = None
     """The id of the run; None for a new one."""
+    trace: tracing.Carrier | None = None
+    """The trace that the run belongs to; None for the present one."""
 
     @property
     def concurrency_key(self) -> str:
@@ -137,7 +139,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         new.mode.value,
         status.value,
         orjson.dumps(new.inputs).decode(),
-        orjson.dumps(_stored_options(options)).decode(),
+        orjson.dumps(_stored_options(new)).decode(),
         options.priority,
         options.stepwise,
         caller.subject,
@@ -154,10 +156,10 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
     ]
 
 
-def _stored_options(options: RunOptions) -> dict[str, JSON]:
+def _stored_options(new: NewRun) -> dict[str, JSON]:
     """Return the value of the column `options`, with the trace of the request that creates the run."""
-    carrier = tracing.current_carrier()
-    return options.to_json() if carrier is None else {**options.to_json(), "trace": {**carrier}}
+    carrier, options = new.trace or tracing.current_carrier(), new.options.to_json()
+    return options if carrier is None else {**options, "trace": {**carrier}}
 
 
 def _source(caller: Caller, new: NewRun) -> RunSource:

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.states import TriggerEventStatus
+from engine.states import OnLimit, TriggerEventStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
@@ -24,7 +24,7 @@ from persistence.db.tables import trigger_events as table
 from persistence.events.run_transition import RunTransition
 from persistence.runs import create
 from persistence.runs.create import NewRun
-from persistence.runs.run import Run
+from persistence.runs.run import CommandResult, Run
 from persistence.triggers.trigger import Trigger
 
 MAX_KEY = 500
@@ -107,28 +107,45 @@ async def record(
         with_ids[index] = firing
     for index, event in zip(repeated, await _insert(connection, duplicates), strict=True):
         written[index] = event
+    accepted: dict[int, CommandResult] = {}
     for index, firing in enumerate(with_ids):
-        if _starts(firing):
-            assert admit is not None
-            with_ids[index] = admitted = await admit(firing)
-            written[index] = (
-                written[index] if _starts(admitted) else await _refuse(connection, admitted, written[index])
-            )
-    to_accept = [(one.caller or one.trigger.caller, one.new) for one in with_ids if _starts(one) and one.new]
-    results = iter(await create.accept_many(connection, to_accept))
-    recorded = []
-    for firing, event in zip(with_ids, written, strict=True):
-        assert event is not None  # Only FIRED events can exist already.
         if not _starts(firing):
-            recorded.append(RecordedFiring(firing, event, transitions=firing.admitted))
             continue
-        accepted = next(results)
-        recorded.append(RecordedFiring(firing, event, accepted.run, (*firing.admitted, *accepted.transitions)))
+        assert admit is not None
+        with_ids[index] = admitted = await admit(firing)
+        if not _starts(admitted):
+            written[index] = await _refuse(connection, admitted, written[index])
+        elif _is_limited(admitted):
+            # The next run of its workflow is admitted only after this one has been inserted.
+            accepted |= await _accept(connection, {index: admitted})
+    accepted |= await _accept(
+        connection, {index: one for index, one in enumerate(with_ids) if _starts(one) and index not in accepted}
+    )
+    recorded = []
+    for index, (firing, event) in enumerate(zip(with_ids, written, strict=True)):
+        assert event is not None  # Only FIRED events can exist already.
+        run, transitions = None, firing.admitted
+        if (result := accepted.get(index)) is not None:
+            run, transitions = result.run, (*transitions, *result.transitions)
+        recorded.append(RecordedFiring(firing, event, run, transitions))
     return recorded
 
 
 def _starts(firing: Firing) -> bool:
     return firing.new is not None and firing.status in (STATUS.FIRED, STATUS.TEST)
+
+
+def _is_limited(firing: Firing) -> bool:
+    """Whether the run is refused, or cancels another one, when the limit of its workflow is reached."""
+    return (
+        firing.new is not None and firing.new.concurrency_limit is not None and firing.new.on_limit is not OnLimit.QUEUE
+    )
+
+
+async def _accept(connection: AsyncConnection, firings: Mapping[int, Firing]) -> dict[int, CommandResult]:
+    """Insert the runs of firings. Return the results by the index of the firing."""
+    runs = [(one.caller or one.trigger.caller, one.new) for one in firings.values() if one.new is not None]
+    return dict(zip(firings, await create.accept_many(connection, runs), strict=True))
 
 
 async def _insert(connection: AsyncConnection, firings: Sequence[Firing]) -> list[TriggerEvent | None]:

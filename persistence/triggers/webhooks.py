@@ -17,7 +17,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.triggers.webhook import HIDDEN_HEADERS, SignatureVerdict, WebhookMessage
 from persistence.caller import Caller
-from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageRange, group_by_parent, make_page, page_of_each
 from persistence.db.tables import triggers
 from persistence.db.tables import webhook_deliveries as table
@@ -100,37 +99,43 @@ def _delivery_of(row: Mapping[Any, Any]) -> WebhookDelivery:
     return WebhookDelivery(**{**row, "verdict": SignatureVerdict(row["verdict"])})
 
 
-async def store(
-    pool: asyncpg.Pool,
-    found: FoundWebhook,
-    message: WebhookMessage,
-    address: str | None,
-    verdict: SignatureVerdict,
-    message_id: str | None,
-) -> str:
-    """Store a request, and return the id of the delivery. Headers with credentials are left out."""
-    delivery_id, trigger = new_id(Prefix.WEBHOOK_DELIVERY), found.trigger
-    headers = {name: value for name, value in message.headers.items() if name not in HIDDEN_HEADERS}
-    await pool.execute(
-        _STORE,
-        delivery_id,
-        trigger.project_id,
-        trigger.id,
-        message.method,
-        headers,
-        dict(message.query),
-        message.body,
-        address,
-        verdict.value,
-        message_id,
-        found.is_test,
-    )
-    return delivery_id
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A request to store, for the webhook that was found by its address."""
+
+    id: str
+    found: FoundWebhook
+    message: WebhookMessage
+    address: str | None
+    verdict: SignatureVerdict
+    message_id: str | None
 
 
-async def link(connection: AsyncConnection, delivery_id: str, event_id: str) -> None:
-    """Note the event of a delivery."""
-    await connection.execute(update(table).where(table.c.id == delivery_id).values(event_id=event_id))
+async def store(pool: asyncpg.Pool, requests: Sequence[NewDelivery]) -> None:
+    """Store requests, all or none. Headers with credentials are left out."""
+    rows = [
+        (
+            new.id,
+            new.found.trigger.project_id,
+            new.found.trigger.id,
+            new.message.method,
+            {name: value for name, value in new.message.headers.items() if name not in HIDDEN_HEADERS},
+            dict(new.message.query),
+            new.message.body,
+            new.address,
+            new.verdict.value,
+            new.message_id,
+            new.found.is_test,
+        )
+        for new in requests
+    ]
+    await pool.executemany(_STORE, rows)
+
+
+async def link(connection: AsyncConnection, pairs: Sequence[tuple[str, str]]) -> None:
+    """Note the events of deliveries: pairs of the ids of a delivery and of its event."""
+    if pairs:
+        await connection.exec_driver_sql(_LINK, tuple(list(column) for column in zip(*pairs, strict=True)))
 
 
 async def note_result(connection: AsyncConnection, trigger_id: str, error: str | None) -> None:
@@ -193,6 +198,10 @@ _STORE = """
 INSERT INTO webhook_deliveries
     (id, project_id, trigger_id, method, headers, query, body, address, verdict, message_id, is_test)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+_LINK = """
+UPDATE webhook_deliveries d SET event_id = p.event_id FROM unnest($1::text[], $2::text[]) AS p(id, event_id)
+WHERE d.id = p.id
 """
 # SKIP LOCKED: another request notes the same.
 _NOTE_SUCCESS = """

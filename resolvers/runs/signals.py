@@ -39,7 +39,8 @@ from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, SEE_CALLBACK_ADDRESS
 from resolvers.runs.start import own_run
-from resolvers.triggers.webhooks import HookResponse, RateLimit, refusal
+from resolvers.triggers.responses import HookResponse, refusal
+from resolvers.triggers.webhooks import RateLimit
 
 MAX_PAYLOAD = 1024 * 1024
 """Bytes of the payload of an event, as JSON."""

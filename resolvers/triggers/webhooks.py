@@ -6,22 +6,20 @@ sender that gets none may send again: the repeat finds the first run.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from hmac import compare_digest
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.errors import NodeFailure
 from engine.isolation import suspension
 from engine.isolation.computation import compute
 from engine.isolation.turns import Owner, working_for
-from engine.states import RunStatus, TriggerEventStatus
+from engine.states import TriggerEventStatus
 from engine.triggers.registry import config_of, installed_trigger_kinds
 from engine.triggers.webhook import (
     BadMessage,
@@ -38,24 +36,24 @@ from persistence.audit_log import record
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
 from persistence.db.pagination import Page, PageArguments
-from persistence.problems import Busy, Invalid, InvalidState, invalid
-from persistence.runs import admission
-from persistence.runs import run as runs
+from persistence.problems import Invalid, InvalidState, invalid
 from persistence.runs.run import Run
-from persistence.triggers import events, webhooks
 from persistence.triggers import trigger as triggers
+from persistence.triggers import webhooks
 from persistence.triggers.events import Firing, RecordedFiring
-from persistence.triggers.firing import PublishedVersion, PublishedVersions, prepare, unfired
+from persistence.triggers.firing import PublishedVersion, prepare
 from persistence.triggers.trigger import Trigger
-from persistence.triggers.webhooks import DeliveriesOfTrigger, FoundWebhook, WebhookDelivery
-from persistence.workflows import drafts, versions, workflows
+from persistence.triggers.webhooks import DeliveriesOfTrigger, FoundWebhook, NewDelivery, WebhookDelivery
+from persistence.workflows import drafts, versions
 from resolvers.authorise import require
 from resolvers.context import Context
-from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, SEE_WEBHOOK_ADDRESS
 from resolvers.runs.large_values import with_values
 from resolvers.runs.start import wait_until_idle
-from resolvers.triggers.start import announce_events, run_trigger
+from resolvers.triggers import messages
+from resolvers.triggers.batch_queue import TooManyWaiting
+from resolvers.triggers.responses import HookResponse, Refused, refusal, run_response
+from resolvers.triggers.start import run_trigger
 from resolvers.workflows.specs import check_runnable
 
 log = structlog.get_logger(__name__)
@@ -66,29 +64,11 @@ LARGE = 64 * 1024
 """Bytes of a body from which it is read in a thread."""
 MAX_OVERLAP_S = 30 * 86_400
 """The longest time for which the previous address of a webhook works."""
-_published = PublishedVersions()
 _VERDICTS = {
     SignatureVerdict.MISSING: "the request has no signature, or no time",
     SignatureVerdict.INVALID: "the signature does not match the body and the secret",
     SignatureVerdict.EXPIRED: "the signed time is outside of the replay window",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HookResponse:
-    """The response to a request. `body` is JSON, or a text as it is."""
-
-    status: int
-    body: JSON
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class _Refused(Exception):
-    """The request starts no run. `status` is that of the response."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
 
 
 class RateLimit:
@@ -121,9 +101,13 @@ async def receive(
         message: The request.
         address: The IP address of the client.
     """
-    found = await webhooks.find(find.database.pool, token)
-    if found is None:
+    try:
+        row = await messages.find(find, token)
+    except TooManyWaiting:
+        return _queue_full()
+    if row is None:
         return refusal(404, "there is no webhook at this address")
+    found, version = row
     trigger, context = found.trigger, context_of(found.trigger.caller)
     try:
         _, config = config_of(installed_trigger_kinds(), trigger.kind, trigger.config)
@@ -137,25 +121,40 @@ async def receive(
     if not rate_limit.admit(trigger.id, config.ratePerMinute):
         return refusal(429, f"more than {config.ratePerMinute:,} requests in this minute", {"Retry-After": "60"})
     with working_for(Owner(trigger.project_id, trigger.id)):
-        return await _receive_message(context, found, config, message, address)
+        try:
+            return await _receive_message(context, found, version, config, message, address)
+        except TooManyWaiting:
+            log.warning("webhooks.queue_full", trigger_id=trigger.id)
+            return _queue_full()
+
+
+def _queue_full() -> HookResponse:
+    return refusal(503, "too many requests wait: send the message again", {"Retry-After": "5"})
 
 
 async def _receive_message(
-    context: Context, found: FoundWebhook, config: WebhookConfig, message: WebhookMessage, address: str | None
+    context: Context,
+    found: FoundWebhook,
+    version: PublishedVersion | None,
+    config: WebhookConfig,
+    message: WebhookMessage,
+    address: str | None,
 ) -> HookResponse:
     delivery_id: str | None = None
     try:
         if not found.trigger.enabled and not found.is_test:
-            raise _Refused(409, "the trigger is disabled")
+            raise Refused(409, "the trigger is disabled")
         if len(message.body) > config.maxBodyBytes:
-            raise _Refused(413, f"the body has {len(message.body):,} bytes, over the limit of {config.maxBodyBytes:,}")
+            raise Refused(413, f"the body has {len(message.body):,} bytes, over the limit of {config.maxBodyBytes:,}")
         verdict, id = await _verdict(context, found, config, message)
-        delivery_id = await webhooks.store(context.database.pool, found, message, address, verdict, id)
+        new = NewDelivery(new_id(Prefix.WEBHOOK_DELIVERY), found, message, address, verdict, id)
+        await messages.store(context, new)
+        delivery_id = new.id
         if verdict in _VERDICTS:
-            raise _Refused(401, _VERDICTS[verdict])
+            raise Refused(401, _VERDICTS[verdict])
         key, event = await _read(config, message, id, found, delivery_id)
-        recorded = await shielded(_fire(context, found, key, event, delivery_id))
-    except _Refused as refused:
+        recorded = await _fire(context, found, version, key, event, new)
+    except Refused as refused:
         await _record_refusal(context, found.trigger, delivery_id, message, refused.reason)
         return refusal(refused.status, refused.reason)
     return await _response(context, config, recorded)
@@ -171,14 +170,10 @@ async def _verdict(
 
 
 async def _secret(context: Context, trigger: Trigger, name: str) -> str:
-    resolver = context.resources.get("secrets")
     try:
-        if resolver is None:
-            raise NodeFailure("SECRET", "this server has no secrets")
-        values = await resolver.resolve(trigger.project_id, [name])
+        return await messages.secret(context, trigger.project_id, name)
     except NodeFailure as error:
-        raise _Refused(503, f"the signature cannot be checked: {error.message}") from error
-    return str(values[name])
+        raise Refused(503, f"the signature cannot be checked: {error.message}") from error
 
 
 async def _in_turn(
@@ -193,12 +188,12 @@ async def _in_turn(
 async def _read(
     config: WebhookConfig, message: WebhookMessage, id: str | None, found: FoundWebhook, delivery_id: str
 ) -> tuple[str, JSON]:
-    """Return the deduplication key and the event of a message. Raises _Refused."""
+    """Return the deduplication key and the event of a message. Raises Refused."""
     try:
         event = await _in_turn(message, _event_of, config, message, id, found)
         key = await suspension.call(message_key, config, id, message, event)
     except BadMessage as error:
-        raise _Refused(400, str(error)) from error
+        raise Refused(400, str(error)) from error
     if found.is_test or key is None:
         return f"delivery:{delivery_id}", event
     return f"message:{key}", event
@@ -208,51 +203,30 @@ def _event_of(config: WebhookConfig, message: WebhookMessage, id: str | None, fo
     return event_of(message, id, parse_body(config, message), found.now)
 
 
-async def _fire(context: Context, found: FoundWebhook, key: str, event: JSON, delivery_id: str) -> RecordedFiring:
-    """Write the event and accept its run, in one transaction. Raises _Refused."""
-    trigger, database = found.trigger, context.database
-    version = await (_draft_version(context, trigger) if found.is_test else _published_version(context, found))
+async def _fire(
+    context: Context, found: FoundWebhook, version: PublishedVersion | None, key: str, event: JSON, new: NewDelivery
+) -> RecordedFiring:
+    """Write the event and accept its run, in one transaction. Raises Refused."""
+    trigger = found.trigger
+    if found.is_test:
+        version = await messages.share(("draft", trigger.id), lambda: _draft_version(context, trigger))
     firing = await prepare(trigger, key, event, version)
     if found.is_test and firing.new is not None:
         firing = replace(firing, status=TriggerEventStatus.TEST)
-    async with database.begin() as connection:
-        await workflows.lock_against_deletion(connection, trigger.workflow_id)
-        [recorded] = await events.record(connection, [firing], partial(_admit, context, connection))
-        await webhooks.link(connection, delivery_id, recorded.event.id)
-        await webhooks.note_result(connection, trigger.id, recorded.event.error)
-    await publish_transitions(context, recorded.transitions)
-    await announce_events(context, [recorded.event])
-    return recorded
-
-
-async def _admit(context: Context, connection: AsyncConnection, firing: Firing) -> Firing:
-    """Return the firing, or a SKIPPED one if no run may be accepted now."""
-    assert firing.new is not None
-    try:
-        await context.queue_limit.admit(context.database.pool, firing.trigger.project_id)
-        cancelled = await admission.admit(connection, context.caller, firing.new, context.database.deadlines)
-    except Busy as error:
-        return unfired(firing, TriggerEventStatus.SKIPPED, error.detail)
-    return replace(firing, admitted=tuple(cancelled))
-
-
-async def _published_version(context: Context, found: FoundWebhook) -> PublishedVersion | None:
-    if found.version_id is None:
-        return None
-    return (await _published.get(context.database.pool, [found.version_id])).get(found.version_id)
+    return await messages.record(context, firing, new.id, len(new.message.body))
 
 
 async def _draft_version(context: Context, trigger: Trigger) -> PublishedVersion | None:
-    """Make a version of the draft, for the test address. Raises _Refused if the draft has errors."""
+    """Make a version of the draft, for the test address. Raises Refused if the draft has errors."""
     async with context.read() as connection:
         draft = await drafts.get(connection, context.caller, trigger.workflow_id)
     try:
         await check_runnable(context, draft.spec)
     except Invalid as error:
-        raise _Refused(422, f"the draft has errors: {error.detail}") from error
+        raise Refused(422, f"the draft has errors: {error.detail}") from error
     async with context.database.begin() as connection:
         version, _ = await versions.freeze(connection, context.caller, draft, is_trial=True)
-    return (await _published.get(context.database.pool, [version.id])).get(version.id)
+    return await messages.published(context, version.id)
 
 
 async def _record_refusal(
@@ -262,13 +236,7 @@ async def _record_refusal(
     payload = {"method": message.method, "contentType": message.content_type or None, "bytes": len(message.body)}
     key = f"refused:{delivery_id or new_id(Prefix.WEBHOOK_DELIVERY)}"
     firing = Firing(trigger, key, payload, TriggerEventStatus.FAILED, error=reason)
-    async with context.database.begin() as connection:
-        await workflows.lock_against_deletion(connection, trigger.workflow_id)
-        [recorded] = await events.record(connection, [firing])
-        if delivery_id is not None:
-            await webhooks.link(connection, delivery_id, recorded.event.id)
-        await webhooks.note_result(connection, trigger.id, reason)
-    await announce_events(context, [recorded.event])
+    await messages.record(context, firing, delivery_id, 0)
 
 
 async def _response(context: Context, config: WebhookConfig, recorded: RecordedFiring) -> HookResponse:
@@ -282,43 +250,11 @@ async def _response(context: Context, config: WebhookConfig, recorded: RecordedF
             accepted = HookResponse(202, {"runId": event.run_id, "eventId": event.id, "status": event.status})
     if config.respond == "async" or event.run_id is None:
         return accepted
-    run = recorded.run or await runs.read(context.database.pool, context.caller, event.run_id)
+    run = recorded.run or await messages.read_run(context, event.run_id)
     if run is None:
         return accepted
     ended = await wait_until_idle(context, run, int(config.timeoutS * 1000))
-    return _run_response(await with_values(context, ended), accepted)
-
-
-def _run_response(run: Run, accepted: HookResponse) -> HookResponse:
-    """Return the output of a run that has ended as the response; `accepted` before its end."""
-    if run.status is RunStatus.COMPLETED:
-        output = run.output
-        if isinstance(output, dict) and output.keys() <= {"status", "headers", "body"} and _is_status(output):
-            headers = output.get("headers")
-            texts = headers.items() if isinstance(headers, dict) else ()
-            clean = {name: value for name, value in texts if isinstance(value, str) and _is_header(name, value)}
-            return HookResponse(output["status"], output.get("body"), clean)
-        return HookResponse(200, output)
-    if not run.status.is_terminal:
-        return accepted
-    error = None if run.error is None else {"code": run.error.code, "message": run.error.message}
-    return HookResponse(500, {"runId": run.id, "status": run.status, "error": error})
-
-
-def _is_status(output: dict[str, Any]) -> bool:
-    status = output.get("status")
-    return isinstance(status, int) and not isinstance(status, bool) and 200 <= status <= 599
-
-
-def _is_header(name: str, value: str) -> bool:
-    """Whether a workflow may set a header: one of the message, without line breaks."""
-    is_plain = name.replace("-", "").isalnum() and name.isascii() and value.isascii() and value.isprintable()
-    return is_plain and name.lower() not in _OWN_HEADERS
-
-
-_OWN_HEADERS = frozenset(
-    {"connection", "content-length", "content-security-policy", "date", "server", "set-cookie", "transfer-encoding"}
-)
+    return run_response(await with_values(context, ended), accepted)
 
 
 async def _answer_challenge(
@@ -331,7 +267,7 @@ async def _answer_challenge(
     if challenge.verifyParameter is not None:
         try:
             secret = await _secret(context, found.trigger, challenge.secret or "")
-        except _Refused as refused:
+        except Refused as refused:
             return refusal(refused.status, refused.reason)
         if not compare_digest(message.query.get(challenge.verifyParameter, "").encode(), secret.encode()):
             return refusal(403, f"the parameter {challenge.verifyParameter} has not the value of its secret")
@@ -339,10 +275,6 @@ async def _answer_challenge(
     if value is None:
         return refusal(400, f"the request has no parameter {challenge.parameter}")
     return HookResponse(200, value, {"Content-Type": "text/plain; charset=utf-8"})
-
-
-def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> HookResponse:
-    return HookResponse(status, {"error": f"{reason[0].upper()}{reason[1:]}."}, headers or {})
 
 
 def address_of(context: Context, trigger: Trigger, token: str | None) -> str | None:

@@ -15,7 +15,8 @@ from engine.triggers.webhook import WebhookMessage
 from persistence.caller import Caller
 from persistence.db.transient import is_transient
 from resolvers.context import Context
-from resolvers.triggers.webhooks import HookResponse, receive, refusal
+from resolvers.triggers.responses import HookResponse, refusal
+from resolvers.triggers.webhooks import receive
 
 log = structlog.get_logger(__name__)
 

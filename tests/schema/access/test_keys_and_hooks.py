@@ -9,7 +9,8 @@ from engine.triggers.webhook import WebhookMessage
 from persistence.caller import Caller, Role
 from persistence.workflows import projects
 from resolvers.context import Context
-from resolvers.triggers.webhooks import HookResponse, receive
+from resolvers.triggers.responses import HookResponse
+from resolvers.triggers.webhooks import receive
 from tests.schema_client import call, mutate, new_workflow
 from tests.statement_counter import count_statements
 

@@ -27,7 +27,7 @@ from persistence.signals.callback import CallbackSigner
 from persistence.signals.matching import match_waits
 from resolvers.context import Context
 from resolvers.runs.signals import receive_callback
-from resolvers.triggers.webhooks import HookResponse
+from resolvers.triggers.responses import HookResponse
 from tests.executor_worker import eventually
 from tests.schema_client import call, mutate, new_workflow
 from tests.worker.running_worker import ended, running

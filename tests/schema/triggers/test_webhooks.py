@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,7 +21,8 @@ from persistence.runs.queue_limit import QueueLimit
 from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from resolvers.context import Context
-from resolvers.triggers.webhooks import HookResponse, receive
+from resolvers.triggers.responses import HookResponse
+from resolvers.triggers.webhooks import receive
 from tests.schema_client import call, mutate, new_workflow, with_output
 from tests.worker.running_worker import running
 from worker.listener import listen
@@ -126,6 +128,53 @@ async def test_a_repeated_message_is_a_duplicate_whatever_limits_its_workflow(ho
     assert await send("m-1") | {"eventId": None} == {"runId": run_id, "status": "DUPLICATE", "eventId": None}
     assert (await post(hooks, trigger["webhookUrl"], body, signed(body, "m-2"))).status == 429
     assert [tuple(row) for row in await hooks.database.pool.fetch(RUNS)] == [(run_id, "QUEUED")]
+
+
+@pytest.mark.parametrize(
+    ("on_limit", "statuses", "runs"),
+    [
+        ("queue", {202: 20}, {"QUEUED": 20}),
+        ("cancelOldest", {202: 20}, {"QUEUED": 1, "CANCELLED": 19}),
+        ("reject", {202: 1, 429: 19}, {"QUEUED": 1}),
+    ],
+)
+async def test_different_messages_at_once_have_a_run_each_within_the_limit_of_the_workflow(
+    hooks: Context, on_limit: str, statuses: dict[int, int], runs: dict[str, int]
+) -> None:
+    limited = {"concurrency": {"limit": 1, "onLimit": on_limit}}
+    trigger = await new_webhook(hooks, {"ratePerMinute": 60_000}, spec=limited)
+    bodies = [orjson.dumps({"n": number}) for number in range(20)]
+    answers = await asyncio.gather(*(post(hooks, trigger["webhookUrl"], body) for body in bodies))
+    assert Counter(answer.status for answer in answers) == statuses
+    stored = [dict(row) for row in await hooks.database.pool.fetch("SELECT id, status, inputs FROM runs")]
+    assert Counter(row["status"] for row in stored) == runs
+    inputs = {row["id"]: row["inputs"] for row in stored}
+    for number, answer in enumerate(answers):
+        body: Any = answer.body
+        assert answer.status == 429 or inputs[body["runId"]] == {"n": number}
+    linked = "SELECT count(*) FROM webhook_deliveries d JOIN trigger_events e ON e.id = d.event_id"
+    assert await hooks.database.pool.fetchval(linked) == 20
+
+
+@pytest.mark.parametrize(
+    ("table", "check"),
+    [("webhook_deliveries", "query->>'id' <> 'bad'"), ("trigger_events", "dedupe_key <> 'message:bad'")],
+)
+async def test_a_message_that_postgres_refuses_affects_no_other_of_its_batch(
+    hooks: Context, table: str, check: str
+) -> None:
+    trigger = await new_webhook(hooks, {"dedupe": {"template": "{{ event.query.id }}"}})
+    ids, pool = ["1", "2", "bad", "3", "4"], hooks.database.pool
+    await pool.execute(f"ALTER TABLE {table} ADD CONSTRAINT refused CHECK ({check})")
+    try:
+        posts = (post(hooks, trigger["webhookUrl"], query={"id": id}) for id in ids)
+        answers = await asyncio.gather(*posts, return_exceptions=True)
+    finally:
+        await pool.execute(f"ALTER TABLE {table} DROP CONSTRAINT refused")
+    assert [type(answer) for answer in answers].count(HookResponse) == 4
+    assert "refused" in str(answers[2])
+    assert await pool.fetchval("SELECT count(*) FROM runs") == 4
+    assert (await post(hooks, trigger["webhookUrl"], query={"id": "bad"})).status == 202
 
 
 @pytest.mark.parametrize(
