@@ -7,6 +7,7 @@ Modules:
     graph_checks: checks of ids, edges and reachability, and which nodes can run before which.
     switches: warns of the ports of a `switch` that no edge leaves.
     run_output: warns of parts of a graph whose end gives no output.
+    loop_exits: warns of edges that leave a loop while it may go on.
     handles: reads `sourceHandle` of React Flow as the port of an edge.
     outputs: warns of `outputs` that keep a question open.
     spec_schema: the JSON Schema of a whole spec.

@@ -33,6 +33,7 @@ from engine.validation.graph_checks import (
     check_isolated,
     check_reach,
 )
+from engine.validation.loop_exits import check_loop_exits
 from engine.validation.nested import check_ignored_fields, check_types, refusal
 from engine.validation.outputs import check_outputs
 from engine.validation.retry_codes import check_codes, own_codes
@@ -203,6 +204,6 @@ def _spec_problems(raw: dict[str, JSON], types: NodeTypes) -> Iterator[FieldProb
     yield from problems
     if not any(problem.severity is Severity.ERROR for problem in problems):
         try:
-            make_plan(parsed.spec)
+            yield from check_loop_exits(make_plan(parsed.spec), parsed.edge_paths)
         except PlanError as error:
             yield from error.problems

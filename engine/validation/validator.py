@@ -27,6 +27,7 @@ from engine.states import Severity
 from engine.types import JSON
 from engine.validation.graph_checks import Graph, ancestors
 from engine.validation.handles import with_ports
+from engine.validation.loop_exits import check_loop_exits
 from engine.validation.spec_checks import check_config, check_parts, check_size
 from engine.validation.template_scopes import node_texts, spec_texts
 from engine.validation.templates import Nodes, Reader
@@ -75,14 +76,18 @@ def validate(raw: JSON, types: NodeTypes) -> ValidationReport:
         with client.shared_time_limit(MAX_ISOLATED_S):
             problems += islice(_check(parsed, types), MAX_CHECKED)
     errors = _clipped(problems, Severity.ERROR)
-    plan: list[list[str]] = []
+    steps: list[list[str]] = []
     if not errors:
         try:
-            plan = [list(step) for step in make_plan(parsed.spec).steps]
+            plan = make_plan(parsed.spec)
+            steps = [list(step) for step in plan.steps]
+            problems += check_loop_exits(plan, parsed.edge_paths)
         except PlanError as error:
             errors = error.problems
     spec = None if parsed.problems else parsed.spec
-    return ValidationReport(not errors, errors, _clipped(problems, Severity.WARNING), spec, hash_of_storable(raw), plan)
+    return ValidationReport(
+        not errors, errors, _clipped(problems, Severity.WARNING), spec, hash_of_storable(raw), steps
+    )
 
 
 def check_node(
