@@ -7,7 +7,7 @@ class NodeFailure(Exception):
     """The failure of a node, with a code.
 
     Args:
-        code: Stable, for programs; docs/spec.md lists the codes of the built-in node types.
+        code: Stable, for programs; docs/errors.md lists the codes of the built-in node types.
         message: One sentence for people.
         retryable: Whether another attempt may succeed.
         details: More data about the failure, as JSON.

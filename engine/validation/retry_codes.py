@@ -67,4 +67,4 @@ def _hint(code: str, kind: NodeType[Any] | None) -> str:
     if near := get_close_matches(written, sorted(NODE_CODES), 1, _SIMILARITY):
         return f"did you mean {near[0]!r}?"
     is_built_in = kind is not None and type(kind).__module__.startswith("engine.nodes.")
-    return "docs/spec.md lists the codes" if is_built_in else ""
+    return "docs/errors.md lists the codes" if is_built_in else ""

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from docs.reference.errors import read_texts
 from engine.catalog_file import CatalogEntry, CatalogFile, McpServer, ModelEntry, SqlDatabase
-from engine.errors import NODE_CODES
+from engine.errors import NODE_CODES, RUN_CODES
 from tests.paths import ROOT
 
+TEXTS = read_texts()
 ERRORS = ("NodeFailure", "RunError", "Unsent")
 WORD = re.compile(r"[A-Z]{2,}(?:_[A-Z]+)*")
 FENCED = "FENCED"
@@ -34,27 +36,15 @@ def _words(node: ast.AST) -> Iterator[str]:
         yield node.value
 
 
-def documented(page: str, heading: str) -> set[str]:
-    """The codes in a section's tables and sentences."""
-    text = (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    return {word for word in re.findall(r"`([^`]+)`", text) if WORD.fullmatch(word)}
-
-
-def test_the_documents_list_every_error_code_and_no_other() -> None:
+def test_the_page_of_errors_has_every_code_of_an_error_and_no_other() -> None:
     expected = set(codes()) - {FENCED}
     assert {"HTTP_STATUS", "MODEL_RATE_LIMIT", "TOOL_FAILED", "RECURSION"} <= expected
-    assert documented("spec.md", "Errors") == expected
+    assert {*TEXTS["node"], *TEXTS["run"]} == expected
 
 
-def test_the_codes_of_nodes_are_those_of_the_table_of_nodes() -> None:
-    text = (ROOT / "docs" / "spec.md").read_text().split("\n## Errors\n")[1].split("A run also fails")[0]
-    rows = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
-    assert {word for word in re.findall(r"`([^`]+)`", rows) if WORD.fullmatch(word)} == NODE_CODES
-
-
-def test_the_document_of_models_lists_every_code_of_model_errors() -> None:
-    models = {code for code in codes() if code.startswith("MODEL_")}
-    assert documented("models.md", "What can go wrong") == {*models, "BUDGET"}
+def test_the_codes_of_nodes_and_of_runs_are_those_that_the_code_knows() -> None:
+    assert TEXTS["node"].keys() == NODE_CODES
+    assert TEXTS["run"].keys() == RUN_CODES - NODE_CODES
 
 
 @pytest.mark.parametrize(

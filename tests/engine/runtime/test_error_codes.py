@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from engine import errors
+from docs.reference.errors import read_texts
 from engine.events import RunError
 from engine.nodes.registry import load_node_types
 from engine.runtime.attempts import is_repeated
@@ -26,24 +26,9 @@ from tests.engine.secret_values import MemorySecrets
 from tests.paths import ROOT
 from tests.peers.http import Peer, http_peer
 
-ROW = re.compile(r"^\| (`[A-Z_]+`(?:, `[A-Z_]+`)*) \|.*\| ([^|]+) \|$", re.MULTILINE)
-SEE = "see there"
-
-
-def section(page: str, heading: str) -> str:
-    return (ROOT / "docs" / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-
-
-def documented() -> dict[str, str]:
-    """The column `Retryable` of the documents, by code."""
-    rows = [row.groups() for page, heading in PAGES for row in ROW.finditer(section(page, heading))]
-    cells = {code: cell for codes, cell in rows if cell != SEE for code in re.findall(r"[A-Z_]+", codes)}
-    assert {code for codes, _ in rows for code in re.findall(r"[A-Z_]+", codes)} == set(cells)
-    return cells
-
-
-PAGES = [("spec.md", "Errors"), ("models.md", "What can go wrong")]
-DOCUMENTED = documented()
+TEXTS = read_texts()
+DOCUMENTED = {code: texts["retryable"] for section in ("node", "run") for code, texts in TEXTS[section].items()}
+"""What the page of errors says of `retryable`, by code."""
 
 
 def call_sites() -> Iterator[tuple[str, bool | None]]:
@@ -226,14 +211,9 @@ async def test_an_error_branch_sees_the_whole_error_and_retry_repeats_what_may_p
     assert state.attempt == (2 if retryable else 1)
 
 
-RUN_CODES = set(re.findall(r"\| `([A-Z_]+)` \|", section("spec.md", "Errors").split("A run also fails")[1]))
+RUN_CODES = TEXTS["run"].keys()
 NO_ROW = {"CALLBACK", "SANDBOX", "SUBWORKFLOW", "RECURSION", *RUN_CODES}
 """Codes of runs, of a host without keys, of a process that dies, and of child runs, which other tests make."""
-
-
-def test_the_codes_of_runs_are_those_of_the_page() -> None:
-    """A trigger of finished runs warns of a code that is not among them."""
-    assert errors.RUN_CODES - errors.NODE_CODES == RUN_CODES
 
 
 def test_every_code_of_a_node_has_a_row_for_each_of_its_flags() -> None:

@@ -270,7 +270,7 @@ def test_a_problem_has_its_path(raw: Any, expected: set[tuple[str, str]]) -> Non
         ("timeout", "did you mean 'TIMEOUT'?"),
         ("model-rate-limit", "did you mean 'MODEL_RATE_LIMIT'?"),
         ("TOOL_FAILURE", "did you mean 'TOOL_FAILED'?"),
-        ("503", "docs/spec.md lists the codes"),
+        ("503", "docs/errors.md lists the codes"),
     ],
 )
 def test_an_unknown_code_of_retry_has_a_suggestion(code: str, hint: str) -> None:
