@@ -80,11 +80,12 @@ fuzz: setup ## Call every field of the schema with every bad value, and with ope
 	@TREADLE_FUZZ_VALUES=99 $(BIN)/python -m pytest tests/schema/access/test_fuzz.py
 	@TREADLE_FUZZ_OPERATIONS=$(or $(OPERATIONS),2000) $(BIN)/python -m pytest tests/app/server/operations/test_generated_operations.py
 
-docs: setup ## Write docs/nodes.md, settings.md, commands.md and errors.md from the code
+docs: setup ## Write docs/nodes.md, settings.md, commands.md, errors.md and metrics.md from the code
 	@$(BIN)/python -m app.cli.node_docs > docs/nodes.md.new && mv docs/nodes.md.new docs/nodes.md
 	@$(BIN)/python -m app.cli.setting_docs > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
 	@$(BIN)/python -m app.cli.command_docs > docs/commands.md.new && mv docs/commands.md.new docs/commands.md
 	@$(BIN)/python -m docs.reference.errors > docs/errors.md.new && mv docs/errors.md.new docs/errors.md
+	@$(BIN)/python -m docs.reference.metrics > docs/metrics.md.new && mv docs/metrics.md.new docs/metrics.md
 
 docs-site: setup .venv-docs/.installed ## Build the site of the documents into site/, with a search that needs no network
 	@$(BIN)/python -m docs.site.build
