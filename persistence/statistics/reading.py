@@ -81,14 +81,14 @@ async def counts_by_start(
         unit: The longest unit of the result. The ends of the period have shorter ones.
         of_nodes: Whether to read the counters of nodes; else of runs, with an empty id of the node.
     """
-    first_day = last_day = first_month = last_month = period.until
+    first_day = last_day = period.until
     if unit is not SumUnit.HOUR:
         first_day = Bucket.DAY.start_of(period.since)
         first_day += DAY if first_day < period.since else timedelta()
         last_day = max(first_day, Bucket.DAY.start_of(period.until))
-    if unit is SumUnit.MONTH:
-        # The first month is only full if it begins with the period, as no month before a full one does.
-        first_month, last_month = first_day, last_day.replace(day=1)
+    first_month = last_month = last_day
+    if unit is SumUnit.MONTH and (start := _month_at_or_after(first_day)) < last_day:
+        first_month, last_month = start, last_day.replace(day=1)
     visible = [one for one in projects if one in caller.roles]
     workflow_id = WHOLE_PROJECT if period.workflow_id is None else period.workflow_id
     rows = await connection.fetch(
@@ -106,6 +106,10 @@ async def counts_by_start(
     return found
 
 
+def _month_at_or_after(day: datetime) -> datetime:
+    return day if day.day == 1 else (day.replace(day=1) + 31 * DAY).replace(day=1)
+
+
 def _decoded(end: Mapping[str, Any]) -> dict[str, Any]:
     return {**end, "finished_at": datetime.fromisoformat(end["finished_at"]).astimezone(UTC)}
 
@@ -117,26 +121,32 @@ async def active(connection: Connection, caller: Caller, projects: Sequence[str]
     return int(await connection.fetchval(_ACTIVE, visible, workflow_id, statuses, MOST_ACTIVE))
 
 
-# A full month is read at once if it is summed, else by its days.
+# Each month that has days has a row. A full month is read by its days if it is open. All ids are positive: the
+# condition leads to the index of the few ends that are not folded. The pages of the table keep the space of all
+# that were.
 _SUMS = """
-WITH months AS MATERIALIZED (
-    SELECT project_id, start, node_id, counts FROM run_sums
-    WHERE project_id = ANY($1::text[]) AND workflow_id = $2::text AND unit = 'MONTH' AND node_id {is_node}
-        AND start >= $7::timestamptz AND start < $8::timestamptz AND counts IS NOT NULL
-)
-SELECT start, node_id, counts, NULL::json AS unfolded FROM months
+SELECT start, node_id, counts, NULL::json AS unfolded FROM run_sums
+WHERE project_id = ANY($1::text[]) AND workflow_id = $2::text AND unit = 'MONTH' AND node_id {is_node}
+    AND start >= $7::timestamptz AND start < $8::timestamptz AND counts IS NOT NULL
 UNION ALL
-SELECT start, node_id, counts, NULL FROM run_sums s
-WHERE project_id = ANY($1) AND workflow_id = $2 AND unit = 'DAY' AND start >= $5 AND start < $6 AND node_id {is_node}
-    AND NOT EXISTS (SELECT FROM months m WHERE m.project_id = s.project_id AND m.node_id = s.node_id
-        AND m.start = date_trunc('month', s.start, 'UTC'))
+SELECT d.start, d.node_id, d.counts, NULL FROM run_sums m JOIN run_sums d
+    ON d.project_id = m.project_id AND d.workflow_id = $2 AND d.unit = 'DAY' AND d.node_id = m.node_id
+        AND d.start >= m.start AND d.start < m.start + interval '31 days'
+        AND date_trunc('month', d.start, 'UTC') = m.start
+WHERE m.project_id = ANY($1) AND m.workflow_id = $2 AND m.unit = 'MONTH' AND m.node_id {is_node}
+    AND m.start >= $7 AND m.start < $8 AND m.counts IS NULL
+UNION ALL
+SELECT start, node_id, counts, NULL FROM run_sums
+WHERE project_id = ANY($1) AND workflow_id = $2 AND unit = 'DAY' AND node_id {is_node}
+    AND (start >= $5::timestamptz AND start < $7 OR start >= $8 AND start < $6::timestamptz)
 UNION ALL
 SELECT start, node_id, counts, NULL FROM run_sums
 WHERE project_id = ANY($1) AND workflow_id = $2 AND unit = 'HOUR' AND node_id {is_node}
-    AND (start >= $3 AND start < least($5, $4) OR start >= greatest($6, $3) AND start < $4)
+    AND (start >= $3::timestamptz AND start < least($5, $4::timestamptz)
+        OR start >= greatest($6, $3) AND start < $4)
 UNION ALL
 SELECT finished_at, '', NULL, row_to_json(e) FROM run_ends e
-WHERE project_id = ANY($1) AND finished_at >= $3 AND finished_at < $4 AND ($2 = '' OR workflow_id = $2)
+WHERE id > 0 AND project_id = ANY($1) AND finished_at >= $3 AND finished_at < $4 AND ($2 = '' OR workflow_id = $2)
 """
 _RUNS, _NODES = _SUMS.format(is_node="= ''"), _SUMS.format(is_node="<> ''")
 _ACTIVE = """

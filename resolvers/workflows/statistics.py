@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
+from typing import Generic, TypeVar
 
 from engine.states import RunStatus
 from persistence.problems import invalid
@@ -30,6 +31,7 @@ from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.permissions import QUERIES
 
+ResultT = TypeVar("ResultT")
 DEFAULT_PERIOD = timedelta(days=30)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 MOST_POINTS = 1000
@@ -118,18 +120,18 @@ class NodeCounts(CountsView):
         return sum(count for key, count in self.counts.items() if key.startswith(STATUS))
 
 
-class SharedNodeCounts:
-    """The counters of the nodes, which three fields of the statistics share. They are read once."""
+class SharedRead(Generic[ResultT]):
+    """What several fields of the statistics need, which is read once."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._nodes: list[NodeCounts] | None = None
+        self._results: list[ResultT] = []
 
-    async def get(self, read: Callable[[], Awaitable[list[NodeCounts]]]) -> list[NodeCounts]:
+    async def get(self, read: Callable[[], Awaitable[ResultT]]) -> ResultT:
         async with self._lock:
-            if self._nodes is None:
-                self._nodes = await read()
-        return self._nodes
+            if not self._results:
+                self._results.append(await read())
+        return self._results[0]
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class Statistics(CountsView):
     bucket: Bucket
     has_now: bool
     """Whether the period has not ended."""
-    of_nodes: SharedNodeCounts = field(default_factory=SharedNodeCounts)
+    of_nodes: SharedRead[list[NodeCounts]] = field(default_factory=SharedRead)
+    of_active: SharedRead[int] = field(default_factory=SharedRead)
 
 
 async def statistics(
@@ -195,6 +198,10 @@ async def active(context: Context, stats: Statistics) -> int:
     """Return the number of runs that are active now; 0 for a period that has ended."""
     if not stats.has_now:
         return 0
+    return await stats.of_active.get(partial(_active, context, stats))
+
+
+async def _active(context: Context, stats: Statistics) -> int:
     async with context.database.read_by_driver(context.caller.projects) as connection:
         return await reading.active(connection, context.caller, stats.projects, stats.period.workflow_id)
 
