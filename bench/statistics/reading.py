@@ -38,6 +38,7 @@ async def reading(deployment: Deployment) -> list[Figure]:
             await pool.execute(_ENDS, start, start + 49_999, NODES)
         await pool.execute("VACUUM ANALYZE")
         await _wait_until_folded(pool)
+        await pool.execute("VACUUM ANALYZE run_ends, run_sums")
         recount = await pool.fetchrow(_RECOUNT)
     finally:
         await pool.close()

@@ -56,12 +56,11 @@ def counts_of_end(end: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
-def counts_of_node(status: str, ms: float | None) -> dict[str, int]:
-    """Return the counters of one node of an ended run."""
-    counts = {STATUS + status: 1}
+def add_node(to: Counts, status: str, ms: float | None) -> None:
+    """Add one node of an ended run."""
+    to[STATUS + status] += 1
     if ms is not None:
-        counts[DURATION + str(bucket_of(ms))] = 1
-    return counts
+        to[DURATION + str(bucket_of(ms))] += 1
 
 
 def add(to: Counts, counts: Mapping[str, int]) -> None:

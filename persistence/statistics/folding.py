@@ -20,7 +20,7 @@ import orjson
 
 from persistence.db.advisory_locks import AdvisoryLock
 from persistence.statistics.alert_sums import fold_for_rules
-from persistence.statistics.counts import Counts, add, counts_of_end, counts_of_node
+from persistence.statistics.counts import Counts, add, add_node, counts_of_end
 
 BATCH = 500
 MONTHS = 10
@@ -60,7 +60,7 @@ def sums_of(ends: Iterable[Mapping[str, Any]]) -> dict[SumKey, Counts]:
         add(smallest[project_id, workflow_id, hour, ""], counts_of_end(end))
         if workflow_id is not None:
             for node_id, status, ms in end["nodes"] or ():
-                add(smallest[project_id, workflow_id, hour, node_id], counts_of_node(status, ms))
+                add_node(smallest[project_id, workflow_id, hour, node_id], status, ms)
     sums: dict[SumKey, Counts] = defaultdict(Counts)
     for (project_id, workflow_id, hour, node_id), counts in smallest.items():
         for unit, start in ((SumUnit.HOUR, hour), (SumUnit.DAY, hour.replace(hour=0))):

@@ -51,6 +51,8 @@ class Period:
     since: datetime
     until: datetime
     workflow_id: str | None = None
+    has_now: bool = False
+    """Whether it has not ended, so that its last day has no run behind its end."""
 
     @classmethod
     def covering(cls, since: datetime, until: datetime, now: datetime, workflow_id: str | None) -> "Period":
@@ -59,7 +61,7 @@ class Period:
         start = (Bucket.HOUR if since >= kept_since else Bucket.DAY).start_of(since)
         unit = Bucket.HOUR if until >= kept_since else Bucket.DAY
         end = unit.start_of(until)
-        return cls(start, end if end == until else end + unit.length, workflow_id)
+        return cls(start, end if end == until else end + unit.length, workflow_id, until >= now)
 
 
 async def counts_by_start(
@@ -86,6 +88,7 @@ async def counts_by_start(
         first_day = Bucket.DAY.start_of(period.since)
         first_day += DAY if first_day < period.since else timedelta()
         last_day = max(first_day, Bucket.DAY.start_of(period.until))
+        last_day += DAY if period.has_now and last_day < period.until else timedelta()
     first_month = last_month = last_day
     if unit is SumUnit.MONTH and (start := _month_at_or_after(first_day)) < last_day:
         first_month, last_month = start, last_day.replace(day=1)

@@ -141,8 +141,6 @@ class Statistics(CountsView):
     projects: tuple[str, ...]
     period: Period
     bucket: Bucket
-    has_now: bool
-    """Whether the period has not ended."""
     of_nodes: SharedRead[list[NodeCounts]] = field(default_factory=SharedRead)
     of_active: SharedRead[int] = field(default_factory=SharedRead)
 
@@ -176,7 +174,7 @@ async def statistics(
     total = Counts()
     for counts in (await _by_start(context, projects, period, SumUnit.MONTH)).values():
         add(total, counts)
-    return Statistics(total, projects, period, bucket, until == now)
+    return Statistics(total, projects, period, bucket)
 
 
 def _check_reach(period: Period, bucket: Bucket) -> None:
@@ -196,7 +194,7 @@ async def _by_start(
 
 async def active(context: Context, stats: Statistics) -> int:
     """Return the number of runs that are active now; 0 for a period that has ended."""
-    if not stats.has_now:
+    if not stats.period.has_now:
         return 0
     return await stats.of_active.get(partial(_active, context, stats))
 
