@@ -30,7 +30,7 @@ from persistence.signals import signal as signals
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
 from persistence.triggers import webhooks
-from persistence.workflows import api_keys, drafts, projects, versions, workflows
+from persistence.workflows import api_keys, drafts, exposures, projects, versions, workflows
 from resolvers.read_ahead import current_batch
 
 KeyT = TypeVar("KeyT", bound=Hashable)
@@ -90,6 +90,7 @@ class Loaders:
     project = _Loader(projects.get_many)
     workflow = _Loader(workflows.get_many)
     draft = _Loader(drafts.get_many)
+    exposure = _Loader(exposures.get_many)
     version = _Loader(versions.get_many)
     published = _Loader(versions.get_published)
     by_content = _Loader(versions.get_by_content)

@@ -1,6 +1,7 @@
 """Resolvers of workflows.
 
 - workflows: workflows and their drafts
+- exposures: the names by which other systems and agents run workflows
 - statistics: statistics of ended runs
 - versions: create, name, publish, archive and list versions
 - differences: compare versions and drafts

@@ -4,6 +4,7 @@ Each change is one transaction, and subscribers are notified after its commit.
 """
 
 from collections.abc import Mapping
+from types import EllipsisType
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,6 +26,8 @@ from resolvers.context import Context
 from resolvers.idempotent import publish_transitions, shielded
 from resolvers.permissions import MUTATIONS, QUERIES
 from resolvers.runs import control
+from resolvers.workflows import exposures
+from resolvers.workflows.exposures import ExposureArguments
 from resolvers.workflows.specs import content_to_save
 
 DELETED = "Its workflow is deleted"
@@ -105,13 +108,19 @@ def _first_spec(context: Context, spec: JSON, template: str | None) -> JSON:
     return chosen.spec
 
 
-async def update_workflow(context: Context, workflow_id: str, changes: Mapping[str, str | None]) -> Workflow:
-    """Change name or description.
+async def update_workflow(
+    context: Context,
+    workflow_id: str,
+    changes: Mapping[str, str | None],
+    expose: ExposureArguments | EllipsisType | None = ...,
+) -> Workflow:
+    """Change name, description or exposure.
 
-    `changes` holds the fields to change; None clears the description.
+    `changes` holds the fields to change; None clears the description. `expose` None removes the
+    exposure, and an ellipsis leaves it unchanged.
 
     Raises:
-        Invalid: The name is empty or too long, or the description too long.
+        Invalid: The name is empty or too long, the description too long, or the exposure not valid.
     """
     values: dict[str, str] = {}
     if "name" in changes:
@@ -121,11 +130,15 @@ async def update_workflow(context: Context, workflow_id: str, changes: Mapping[s
     async with context.database.begin() as connection:
         workflow = await workflows.get(connection, context.caller, workflow_id)
         require(context.caller, MUTATIONS["updateWorkflow"], workflow.project_id)
-        if not values:
+        if not values and expose is ...:
             return workflow
-        before = _settings(await workflows.lock(connection, context.caller, workflow_id))
+        locked = await workflows.lock(connection, context.caller, workflow_id)
+        before, after = dict[str, JSON](_settings(locked)), dict[str, JSON]()
+        if expose is not ...:
+            exposure = None if expose is None else exposures.checked(locked, expose)
+            before["expose"], after["expose"] = await exposures.change(connection, context.caller, locked, exposure)
         changed = await workflows.change(connection, context.caller, workflow_id, values)
-        after = _settings(changed)
+        after = {**_settings(changed), **after}
         await record(
             connection, context.caller, "updateWorkflow", workflow.project_id, workflow_id, before=before, after=after
         )

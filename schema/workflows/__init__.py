@@ -3,6 +3,7 @@
 - audit_log: `AuditEntry`, and the query `auditLog`
 - project: `Project`, `Viewer`, `ServerInfo`
 - workflow: `Workflow`
+- exposure: `Expose`
 - draft: `WorkflowDraft`
 - statistics: `RunStats`
 - version: `WorkflowVersion`

@@ -49,7 +49,8 @@ class WorkflowMutations:
     @keyed_mutation
     @staticmethod
     async def update_workflow(info: Info, input: UpdateWorkflowInput) -> WorkflowPayload:
-        return payload(WorkflowPayload, workflow=await workflows.update_workflow(info.context, input.id, input.changes))
+        workflow = await workflows.update_workflow(info.context, input.id, input.changes, input.exposure)
+        return payload(WorkflowPayload, workflow=workflow)
 
     @keyed_mutation
     @staticmethod

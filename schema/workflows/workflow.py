@@ -1,6 +1,7 @@
 """Workflows as clients see them."""
 
 from datetime import datetime
+from types import EllipsisType
 from typing import TYPE_CHECKING, Annotated
 
 import strawberry
@@ -13,17 +14,20 @@ from persistence.runs.run_order import NEWEST_FIRST, RunOrder
 from persistence.statistics.reading import Bucket
 from persistence.triggers.trigger import Trigger
 from persistence.workflows.drafts import Draft
+from persistence.workflows.exposures import Exposure
 from persistence.workflows.projects import Project
 from persistence.workflows.versions import Version
 from persistence.workflows.workflows import Workflow
 from resolvers.triggers.queries import triggers_of_workflow
 from resolvers.workflows import versions as version_resolvers
+from resolvers.workflows.exposures import ExposureArguments
 from resolvers.workflows.statistics import Statistics, statistics
 from schema.info import Info
 from schema.payload import KeyedInput, Payload
 from schema.relay import Connection, CountedConnection, Node
 from schema.scalars import JSON
 from schema.workflows.draft import WorkflowDraft
+from schema.workflows.exposure import Expose, ExposeInput
 from schema.workflows.project import ProjectType
 from schema.workflows.statistics import RunStats
 from schema.workflows.version import WorkflowVersion
@@ -56,6 +60,13 @@ class WorkflowType(Node):
     @staticmethod
     async def draft(workflow: ParentWorkflow, info: Info) -> Draft | None:
         return await info.context.loaders.draft.load(workflow.id)
+
+    @strawberry.field(
+        graphql_type=Expose | None, description="How other systems and agents run it; null if they do not."
+    )
+    @staticmethod
+    async def expose(workflow: ParentWorkflow, info: Info) -> Exposure | None:
+        return await info.context.loaders.exposure.load(workflow.id)
 
     @strawberry.field(graphql_type=WorkflowVersion | None)
     @staticmethod
@@ -148,17 +159,27 @@ class CreateWorkflowInput(KeyedInput):
 
 @strawberry.input
 class UpdateWorkflowInput(KeyedInput):
-    """An omitted field stays unchanged; null clears the description."""
+    """An omitted field stays unchanged; null clears the description and the exposure."""
 
     id: strawberry.ID
     name: str | None = strawberry.UNSET
     description: str | None = strawberry.UNSET
+    expose: ExposeInput | None = strawberry.field(
+        default=strawberry.UNSET, description="How other systems and agents run it; null: they do not."
+    )
 
     @property
     def changes(self) -> dict[str, str | None]:
         """The fields that the client has sent, by name."""
         fields = {"name": self.name, "description": self.description}
         return {name: value for name, value in fields.items() if value is not strawberry.UNSET}
+
+    @property
+    def exposure(self) -> ExposureArguments | EllipsisType | None:
+        """The exposure that the client has sent; an ellipsis for none."""
+        if self.expose is strawberry.UNSET:
+            return ...
+        return None if self.expose is None else self.expose.arguments
 
 
 @strawberry.input

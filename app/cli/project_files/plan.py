@@ -36,13 +36,19 @@ class ImportStep:
     def kind(self) -> StepKind:
         if self.present is None:
             return StepKind.CREATE
-        changes = self.saves_draft or self.publishes or self.triggers or self.describes
+        changes = self.saves_draft or self.publishes or self.triggers or self.describes or self.exposes
         return StepKind.CHANGE if changes else StepKind.EQUAL
 
     @property
     def describes(self) -> bool:
         """Whether the description changes."""
         return self.present is not None and self.present.draft.description != self.wanted.description
+
+    @property
+    def exposes(self) -> bool:
+        """Whether the exposure changes."""
+        present = None if self.present is None else self.present.draft.expose
+        return self.wanted.expose is not ... and self.wanted.expose != present
 
     @property
     def base(self) -> PortableWorkflow | None:
@@ -56,6 +62,7 @@ class ImportStep:
         before = self.base.hash[:12] if self.base is not None else "nothing"
         parts = ["create" if self.present is None else "", "save the draft" if self.saves_draft else ""]
         parts += ["publish" if self.publishes else "", "change the description" if self.describes else ""]
+        parts += ["change the exposure" if self.exposes else ""]
         parts += [f"trigger {name}" for name in self.triggers]
         text = ", ".join(filter(None, parts)) or "equal"
         return f"{self.wanted.name}: {text} ({before} → {self.wanted.hash[:12]})"

@@ -42,6 +42,8 @@ class PortableWorkflow:
     published: bool
     """Whether a version with this content is published, or is to be published."""
     triggers: tuple[PortableTrigger, ...] = field(default=())
+    expose: JSON = ...
+    """How other systems and agents run it; None if they do not. An ellipsis for a file that does not say it."""
 
     @property
     def hash(self) -> str:
@@ -67,6 +69,7 @@ class PortableWorkflow:
             "description": self.description,
             "specHash": self.hash,
             "published": self.published,
+            **({} if self.expose is ... else {"expose": self.expose}),
             "spec": self.spec,
             "triggers": [
                 {name: getattr(one, name) for name in PortableTrigger.__slots__}
@@ -178,7 +181,12 @@ def _read_workflow(path: Path) -> PortableWorkflow:
         if twice := {name for name in names if names.count(name) > 1}:
             raise ArgumentError(f"{path} has several triggers with the name {min(twice)!r}")
         workflow = PortableWorkflow(
-            str(value["name"]), str(value.get("description", "")), value["spec"], bool(value["published"]), triggers
+            str(value["name"]),
+            str(value.get("description", "")),
+            value["spec"],
+            bool(value["published"]),
+            triggers,
+            value.get("expose", ...),
         )
         workflow.references, workflow.text()
         return workflow

@@ -13,7 +13,8 @@ _TRIGGERS = "id name kind config inputs enabled workflow { id }"
 WORKFLOWS = ObjectKind(
     "workflow",
     "workflows",
-    "id name description draft { revision spec matchesVersion { number } } publishedVersion { number spec }",
+    "id name description expose { name description mcp http } draft { revision spec matchesVersion { number } } "
+    "publishedVersion { number spec }",
     "",
     {},
 )
@@ -85,7 +86,8 @@ def _workflow(row: dict[str, Any], triggers: list[dict[str, Any]], names: Mappin
     )
 
     def content(spec: Any, *, published: bool) -> PortableWorkflow:
-        return PortableWorkflow(row["name"], row["description"], with_names(spec, names), published, portable)
+        own = with_names(spec, names)
+        return PortableWorkflow(row["name"], row["description"], own, published, portable, row["expose"])
 
     version = row["publishedVersion"]
     return RemoteWorkflow(

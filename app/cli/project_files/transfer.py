@@ -83,6 +83,8 @@ async def _change_workflow(project: RemoteProject, step: ImportStep, ids: dict[s
     id, revision = ids[step.wanted.name], 1 if step.present is None else step.present.revision
     if step.describes:
         await change(project.client, "updateWorkflow", "workflow { id }", id=id, description=step.wanted.description)
+    if step.exposes:
+        await change(project.client, "updateWorkflow", "workflow { id }", id=id, expose=step.wanted.expose)
     if step.saves_draft:
         spec = with_ids(step.wanted.spec, ids)
         saved = {"workflowId": id, "spec": spec, "expectedRevision": revision}

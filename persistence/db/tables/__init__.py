@@ -18,7 +18,7 @@ Modules:
     signals: Events from outside.
     statistics: Ended runs, and their counters by hour and day.
     triggers: Triggers, their events, pending firings and deliveries of webhooks.
-    workflows: Projects, workflows, drafts and versions.
+    workflows: Projects, workflows, exposures, drafts and versions.
 """
 
 from persistence.db.tables.access import api_keys, audit_log, browser_sessions, mutation_keys, secrets
@@ -33,7 +33,7 @@ from persistence.db.tables.runs import idempotency_keys, map_items, runs, waits
 from persistence.db.tables.signals import signals
 from persistence.db.tables.statistics import run_ends, run_sums
 from persistence.db.tables.triggers import pending_firings, trigger_events, triggers, webhook_deliveries
-from persistence.db.tables.workflows import drafts, projects, versions, workflows
+from persistence.db.tables.workflows import drafts, exposures, projects, versions, workflows
 
 __all__ = [
     "Id",
@@ -50,6 +50,7 @@ __all__ = [
     "drafts",
     "endpoints",
     "events",
+    "exposures",
     "idempotency_keys",
     "map_items",
     "metadata",

@@ -1,6 +1,6 @@
-"""The tables of projects, workflows and their versions."""
+"""The tables of projects, workflows, their exposures and their versions."""
 
-from sqlalchemy import JSON, Column, ForeignKey, Index, Integer, Table, Text, func, text
+from sqlalchemy import JSON, Boolean, Column, ForeignKey, Index, Integer, Table, Text, func, text
 
 from persistence.db.tables.base import Id, Moment, metadata, project_column
 
@@ -22,6 +22,19 @@ workflows = Table(
     Column("created_at", Moment, nullable=False, server_default=func.now()),
     Column("updated_at", Moment, nullable=False, server_default=func.now()),
     Index("ix_workflows_project_id_id", "project_id", "id"),
+)
+
+# The names by which other systems and agents run workflows.
+exposures = Table(
+    "exposures",
+    metadata,
+    Column("workflow_id", Id, ForeignKey("workflows.id", ondelete="CASCADE"), primary_key=True),
+    project_column(),
+    Column("name", Text(collation="C"), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("mcp", Boolean, nullable=False),
+    Column("http", Boolean, nullable=False),
+    Index("uq_exposures_name", "project_id", "name", unique=True),
 )
 
 drafts = Table(

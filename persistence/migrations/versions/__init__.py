@@ -32,4 +32,5 @@ Modules:
     0029_row_level_security: Policies for the reads of callers.
     0030_analytics: The outbox of analytics events, and the triggers that fill it.
     0031_sums_of_months: Sums of months in the statistics, and the triggers that open them.
+    0032_exposures: The names by which other systems and agents run workflows.
 """

@@ -170,7 +170,14 @@ MUTATIONS = [
         "createWorkflow", projectId="{project}", name="w", description="d", spec=LINEAR, idempotencyKey="createWorkflow"
     ),
     _mutation("createWorkflow", projectId="{project}", name="w", template="draft_and_revise"),
-    _mutation("updateWorkflow", id="{workflow}", name="workflow", description="d", idempotencyKey="updateWorkflow"),
+    _mutation(
+        "updateWorkflow",
+        id="{workflow}",
+        name="workflow",
+        description="d",
+        expose={"name": "a-tool", "description": "d", "mcp": True, "http": True},
+        idempotencyKey="updateWorkflow",
+    ),
     _mutation("duplicateWorkflow", id="{workflow}", name="copy", idempotencyKey="duplicateWorkflow"),
     _mutation(
         "saveDraft", workflowId="{edited}", spec=with_output("other"), expectedRevision=1, idempotencyKey="saveDraft"

@@ -93,6 +93,9 @@ async def _store_workflows(admin: Context, ids: dict[str, str], name: str) -> No
         frozen = await _make(admin, "createVersion", "version { id }", workflowId=ids[kind], publish=True)
         ids[f"{kind}_version"] = frozen["version"]["id"]
     ids["version"] = ids.pop("workflow_version")
+    await _make(
+        admin, "updateWorkflow", "workflow { id }", id=ids["workflow"], expose={"name": "by-name", "http": True}
+    )
     ids["draft"] = Prefix.DRAFT + ids["workflow"].removeprefix(Prefix.WORKFLOW)
     made = await _make(admin, "setSecret", "secret { id }", name="secret", value=f"the value of {name}")
     ids["secret"] = made["secret"]["id"]

@@ -59,6 +59,8 @@ async def source(api: ApiClient) -> str:
         "config": {"workflow": child, "inputs": {"of": f"{{{{ '{child}' }}}}"}},
     }
     parent = await create(api, project, "A parent", spec(call))
+    tool = {"name": "a-parent", "description": "Calls a child.", "mcp": True, "http": True}
+    await change(api, "updateWorkflow", "workflow { id }", id=parent, expose=tool)
     await create(api, project, "Ünfinished", spec(), publish=False)
     triggers: list[dict[str, Any]] = [
         {"kind": "run_finished", "name": "After child", "config": {"workflowId": child}},
@@ -113,7 +115,7 @@ async def test_an_import_makes_the_same_content_with_other_ids_and_a_repeat_chan
     assert r"${workflow:\"Child \\\"}\\\" one\"}" in everything
     arguments = "import", str(tmp_path / "dev"), "--project", "prod", "--url", address
     shown = await treadle(*arguments, "--dry-run")
-    assert "A parent: create, save the draft, publish, trigger After child" in shown
+    assert "A parent: create, save the draft, publish, change the exposure, trigger After child" in shown
     assert "+++ files" in shown
     assert "nothing was changed (--dry-run)" in shown
     assert (await read_project(api, target)).workflows == {}
