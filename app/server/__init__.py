@@ -4,6 +4,7 @@
 - `endpoint`: the GraphQL endpoint over HTTP, Server-Sent Events and WebSocket.
 - `websockets`: the graphql-transport-ws handler, with its checks and limits.
 - `cross_site`: refuses requests from pages of other sites, except allowed origins; CORS.
+- `exposed`: exposed workflows over plain HTTP, and their OpenAPI document.
 - `hooks`: the addresses of webhooks.
 - `hosts`: refuses requests to unknown hosts.
 - `body_limit`: refuses large and slow request bodies, and parses large ones in turn.

@@ -24,6 +24,9 @@ from app.server.connection_limits import ConnectionLimit, ConnectionLimits, Requ
 from app.server.cross_site import AllowedOrigins, Cors
 from app.server.documents import TrustedDocuments
 from app.server.endpoint import Endpoint
+from app.server.exposed.guard import RequestGuard
+from app.server.exposed.openapi import OpenApiRoute
+from app.server.exposed.runs import RunRoutes
 from app.server.hooks.callbacks import callback_routes
 from app.server.hooks.routes import hook_routes
 from app.server.hosts import AllowedHosts
@@ -229,6 +232,7 @@ def create_app(settings: Settings) -> Starlette:
         TrustedDocuments.read(settings.documents, settings.documents_file),
         has_page=settings.graphiql,
     )
+    guard = RequestGuard(server.context, AllowedOrigins(settings.origins))
     return Starlette(
         routes=[
             *server.probes.routes(),
@@ -236,6 +240,8 @@ def create_app(settings: Settings) -> Starlette:
             *_graphql_routes(server, endpoint),
             *SignInRoutes(lambda: server.auth, settings.public_address, AllowedOrigins(settings.origins)).routes(),
             *(page_routes(with_studio=settings.studio) if settings.studio or settings.graphiql else ()),
+            *OpenApiRoute(guard, settings.public_address).routes(),
+            *RunRoutes(guard, settings.public_address).routes(),
             *hook_routes(server.context_of),
             *callback_routes(server.context_of),
         ],

@@ -64,7 +64,7 @@ class Cors(CORSMiddleware):
             allow_headers=("*",),
             allow_credentials=True,
             allow_private_network=True,
-            expose_headers=("ETag", "Retry-After", "WWW-Authenticate", "X-Request-Id"),
+            expose_headers=("ETag", "Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"),
             max_age=PREFLIGHT_MAX_AGE_S,
         )
 

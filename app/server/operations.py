@@ -54,9 +54,13 @@ class RequestRefused(Exception):
         super().__init__(message)
         self.status, self.message, self.headers = status, message, headers
 
+    @property
+    def code(self) -> ProblemCode:
+        codes = {403: ProblemCode.FORBIDDEN, 413: ProblemCode.LIMIT}
+        return codes.get(self.status, ProblemCode.VALIDATION)
+
     def response(self, media_type: str) -> Response:
-        code = ProblemCode.LIMIT if self.status == 413 else ProblemCode.VALIDATION
-        return problem_response(self.status, code, self.message, self.headers, media_type)
+        return problem_response(self.status, self.code, self.message, self.headers, media_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +105,7 @@ async def read_operation(request: Request, context: Context, documents: TrustedD
     if request.method not in METHODS:
         raise RequestRefused(405, f"Operations are sent by GET or POST, not by {request.method}.", ALLOW)
     if request.method == "POST":
-        _check_content_type(request.headers.get("content-type", ""))
-        _check_content_coding(request.headers.get("content-encoding", ""))
-        members = await _parsed(await request.body(), context.caller.subject)
+        members = await read_json(request, context)
     else:
         members = _query_parameters(request)
     if isinstance(members, list):
@@ -113,10 +115,12 @@ async def read_operation(request: Request, context: Context, documents: TrustedD
     return _operation(members, documents)
 
 
-async def _parsed(body: bytes, subject: str) -> Any:
-    """Parse a body; a large one when it is the turn of its caller."""
+async def read_json(request: Request, context: Context) -> Any:
+    """Read a JSON body; a large one is parsed when it is the turn of its caller. Raises RequestRefused, Limit."""
+    _check_content_type(request.headers.get("content-type", ""))
+    _check_content_coding(request.headers.get("content-encoding", ""))
     try:
-        return await decode(body, subject)
+        return await decode(await request.body(), context.caller.subject)
     except json.JSONDecodeError as error:
         raise _not_json(error, "The request body") from error
 

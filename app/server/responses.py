@@ -6,7 +6,7 @@ by GET have an ETag.
 
 import asyncio
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -48,8 +48,16 @@ def problem_response(
         headers: Further headers.
         media_type: The JSON type that the client accepts.
     """
-    body = {"errors": [{"message": message, "extensions": {"code": code, **request_extensions()}}]}
-    return _json(orjson.dumps(body), status, media_type, {"Cache-Control": "no-store", **(headers or {})})
+    error = {"message": message, "extensions": {"code": code}}
+    return errors_response(status, [error], {"Cache-Control": "no-store", **(headers or {})}, media_type)
+
+
+def errors_response(
+    status: int, errors: Sequence[Mapping[str, Any]], headers: Mapping[str, str], media_type: str = PLAIN_JSON
+) -> Response:
+    """Create a JSON response with formatted GraphQL errors, which get the id of the request."""
+    with_id = [{**one, "extensions": {**one["extensions"], **request_extensions()}} for one in errors]
+    return json_response(orjson.dumps({"errors": with_id}), status, media_type, headers)
 
 
 async def not_served(request: Request, error: Exception) -> Response:
@@ -87,7 +95,7 @@ async def result_response(request: Request, result: ExecutionResult, media_type:
             return Response(status_code=304, headers=headers)
     if len(body) > MIN_GZIP and accepts_encoding(request.headers.get("accept-encoding"), "gzip"):
         body, headers["Content-Encoding"] = await _compressed(body), "gzip"
-    return _json(body, status, media_type, headers)
+    return json_response(body, status, media_type, headers)
 
 
 def _retry_after(result: ExecutionResult) -> int | None:
@@ -109,7 +117,8 @@ def _status(result: ExecutionResult, media_type: str) -> int:
     return STATUS_BY_CODE.get(code.get("code", ProblemCode.VALIDATION), 400)
 
 
-def _json(body: bytes, status: int, media_type: str, headers: Mapping[str, str]) -> Response:
+def json_response(body: bytes, status: int, media_type: str, headers: Mapping[str, str]) -> Response:
+    """Create a response with an encoded JSON value."""
     content_type = f"{media_type}; charset=utf-8"
     return Response(body, status_code=status, headers={"Content-Type": content_type, **NO_SNIFF, **headers})
 

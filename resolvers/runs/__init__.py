@@ -5,6 +5,7 @@
 - queue_reasons: why a QUEUED run has not started yet
 - comparison: compare two runs
 - start: create, execute and start runs, and wait until one is idle
+- exposed: start and read runs of exposed workflows by their names
 - control: cancel, pause, resume, rewind, step, answer, and set breakpoints
 - derive: retry and fork
 - bulk: choose the runs of bulk jobs, and work on these

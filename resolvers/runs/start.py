@@ -42,7 +42,8 @@ from resolvers.workflows.version_cache import checked_versions
 class StartArguments:
     """The workflow or spec to run, and how.
 
-    With `workflow_id` None, `spec` is run ad hoc. `timeout_ms` applies to mode SYNC only.
+    With `workflow_id` None, `spec` is run ad hoc. `timeout_ms` applies to mode SYNC only. `is_exposed`: the
+    version is that of the name of the workflow, so that a repeat may find another one, and may wait or not.
     """
 
     workflow_id: str | None = None
@@ -55,6 +56,7 @@ class StartArguments:
     timeout_ms: int = 30_000
     options: RunOptions = field(default_factory=RunOptions)
     idempotency_key: str | None = None
+    is_exposed: bool = False
 
 
 async def create_run(context: Context, arguments: StartArguments) -> Run:
@@ -241,4 +243,5 @@ async def own_run(context: Context, operation: str, run_id: str) -> Run:
 
 def _repeatable(arguments: StartArguments) -> JSON:
     """Return the arguments that a repeat with the same key must have. The timeout may differ."""
-    return idempotency_arguments(arguments, "idempotency_key", "timeout_ms")
+    varying = ("version_id", "mode") if arguments.is_exposed else ()
+    return idempotency_arguments(arguments, "idempotency_key", "timeout_ms", "is_exposed", *varying)
