@@ -111,7 +111,7 @@ async def _time_zones(_: Settings) -> CheckResult:
 
 async def _settings(_: Settings) -> CheckResult:
     if names := unknown_variables():
-        return False, f"no such setting: {', '.join(names)}; docs/operations.md lists them"
+        return False, f"no such setting: {', '.join(names)}; docs/settings.md lists them"
     return True, "every TREADLE_ variable is known"
 
 

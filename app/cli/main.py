@@ -330,7 +330,7 @@ def _configured(**overrides: object) -> Settings:
     settings = load_settings(**overrides)
     configure_logging(settings)
     if names := unknown_variables():
-        structlog.get_logger(__name__).warning("settings.unknown", names=names, see="docs/operations.md")
+        structlog.get_logger(__name__).warning("settings.unknown", names=names, see="docs/settings.md")
     return settings
 
 
