@@ -25,6 +25,7 @@ docs/loops.md describes how edges settle, when a node runs and when a round is o
 run in its plan is engine.graph.position.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -423,7 +424,7 @@ def _steps(nodes: dict[str, PlanNode]) -> tuple[tuple[str, ...], ...]:
             unsettled[edge.target] -= 1
             if unsettled[edge.target] == 0:
                 ready.append(edge.target)
-    steps: list[list[str]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
+    steps = defaultdict[int, list[str]](list)
     for node_id, step in depth.items():
         steps[step].append(node_id)
-    return tuple(tuple(step) for step in steps)
+    return tuple(tuple(steps[step]) for step in sorted(steps))

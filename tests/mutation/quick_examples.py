@@ -19,14 +19,23 @@ LIMIT_S = 20.0
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol() -> Generator[None, object, object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """End the process when a test hangs: a mutant may wait for what never comes."""
-    signal.signal(signal.SIGALRM, lambda *_: os._exit(pytest.ExitCode.TESTS_FAILED))
+    signal.signal(signal.SIGALRM, lambda *_: _end(item))
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     try:
         return (yield)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _end(item: pytest.Item) -> None:
+    """End the process, and name the test that hangs as pytest names a test that fails."""
+    reporter = item.config.pluginmanager.getplugin("terminalreporter")
+    assert reporter
+    reporter.write_line(f"\nFAILED {item.nodeid} hangs")
+    reporter.flush()
+    os._exit(pytest.ExitCode.TESTS_FAILED)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -112,6 +112,7 @@ def test_a_join_by_any_with_several_entries_is_a_part_of_the_innermost_loop_arou
     assert plan.loops["c"].any_joins == ()
     # The BACK edge, the inner loop and the join.
     assert plan.loops["h"].part_count == 3
+    assert plan_of("s>h h>a h>b a>j b>j j>h j>x", j=by_any).loops["h"].part_count == 2
     inner = plan_of("s>h h>a h>c a>b c>b b>b b>j j>h j>x", b=by_any)
     assert (inner.loops["h"].any_joins, inner.loops["b"].any_joins) == (("b",), ())
     assert not plan_of("s>h s>b b>h h>h h>x", h=by_any).loops["h"].any_joins

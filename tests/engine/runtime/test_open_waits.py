@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 
 from engine.events import RunError
+from engine.metrics import REGISTRY
 from engine.runtime import waits as waits_module
 from engine.runtime.ports import OpenWait
 from engine.runtime.waits import Waits
@@ -92,6 +94,14 @@ def test_a_wait_ends_with_its_result_once(name: str) -> None:
     assert list(waits.take_ended()) == []
     assert len(waits) == (1 if result is None else 0)
     assert waits.take_changes() == ([], [] if result is None else [one.id])
+
+
+def test_a_wait_that_began_by_a_clock_ahead_lasts_no_time() -> None:
+    seconds = partial(REGISTRY.get_sample_value, "treadle_run_waiting_seconds_sum", {"kind": "TIMER"})
+    waits = holding(replace(wait(WaitKind.TIMER, PAST, outcome=Output(1)), since=FUTURE))
+    before = seconds() or 0.0
+    assert len(list(waits.take_ended())) == 1
+    assert seconds() == before
 
 
 def test_only_a_backoff_whose_time_has_come_begins_the_next_attempt() -> None:

@@ -100,6 +100,18 @@ async def test_a_stretch_ends_after_fifty_milliseconds(
     assert limit.is_reached is is_reached
 
 
+@pytest.mark.parametrize(("resumed", "is_reached"), [(0.199, False), (0.2, True), (0.3, True)])
+async def test_a_stretch_ends_after_two_hundred_milliseconds_with_its_waits(
+    clock: Clock, resumed: float, is_reached: bool
+) -> None:
+    clock.now = 0.0
+    limit = StretchLimit()
+    clock.now = 0.005
+    asyncio.get_running_loop().call_soon(setattr, clock, "now", resumed)
+    await limit.count_visit()
+    assert limit.is_reached is is_reached
+
+
 async def test_a_stretch_ends_after_250_visits(clock: Clock) -> None:
     limit, seen = StretchLimit(), []
     for _ in range(252):

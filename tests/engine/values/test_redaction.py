@@ -252,3 +252,10 @@ def test_a_secret_without_special_characters_has_few_forms() -> None:
 @pytest.mark.parametrize("short", ["", "  ", "EMPTY", "ollama"])
 def test_a_secret_that_is_too_short_is_not_searched_for(short: str) -> None:
     assert Redactor([short]).redact_text("ollama is EMPTY") == "ollama is EMPTY"
+
+
+@pytest.mark.parametrize(("count", "weight"), [(0, 1), (2, 1), (3, 2), (20, 9)])
+def test_a_redaction_weighs_one_check_more_for_each_sixteen_forms(count: int, weight: int) -> None:
+    redactor = Redactor(f"sk-secret-{number:02}-key" for number in range(count))
+    forms = sum(len(secret.forms) for secret in redactor._secrets)
+    assert (redactor.weight, forms // 16) == (weight, weight - 1)

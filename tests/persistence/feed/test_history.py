@@ -85,6 +85,14 @@ async def test_a_reader_of_a_run_without_stored_events_gets_the_next_one(
         assert [item.seq async for item in items] == [4, 5]
 
 
+async def test_the_messages_of_channels_come_after_a_gap(feed: Feed, redis: Redis) -> None:
+    async with asyncio.timeout(10), aclosing(feed.messages("a channel", "another")) as messages:
+        assert await anext(messages) is None
+        for channel in ("another", "a third", "a channel"):
+            await announce(redis, channel, f"from {channel}")
+        assert [await anext(messages) for _ in range(2)] == ["from another", "from a channel"]
+
+
 async def test_a_reader_of_the_saves_of_a_draft_hears_at_once_and_after_each_save(feed: Feed, redis: Redis) -> None:
     async with asyncio.timeout(10), aclosing(feed.draft_saves("wf_1")) as saves:
         assert await anext(saves) is None

@@ -2,13 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from engine.events import LogRecorded
-from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, StatusMoved
+from engine.events import LogRecorded, RunError
+from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, RunChange, StatusMoved
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.db.database import Database
@@ -174,3 +175,45 @@ async def test_a_wait_opened_and_settled_in_one_group_is_settled(
         *_, last = await asyncio.gather(*(held.commit(one) for one in written))
     query = "SELECT seq, settled_seq FROM waits WHERE run_id = $1"
     assert [tuple(row) for row in await database.pool.fetch(query, held.run_id)] == [(3, last)]
+
+
+async def test_only_a_wait_for_an_event_is_looked_up_by_the_events_that_come(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    waits = [OpenWait(f"wait_{kind}", kind, 1, kind, datetime.now(UTC), prompt="Well?") for kind in WaitKind]
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
+        note = (datetime.now(UTC), LogRecorded(LogLevel.INFO, "waits", None, {}))
+        await held.commit(Entry(held.run_id, held.epoch, events_to_write=[note], opened_waits=waits))
+    rows = await database.pool.fetch("SELECT kind FROM waits WHERE run_id = $1 AND is_unmatched", held.run_id)
+    assert [row["kind"] for row in rows] == [WaitKind.EVENT]
+
+
+async def test_a_failure_is_stored_with_the_entry_of_the_node_that_failed(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    """A worker that dies before the status change leaves it to the next one."""
+    failure = RunError("HTTP_STATUS", "The service is away.", "a", True)
+    query = "SELECT error->>'code' FROM runs WHERE id = $1"
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
+        for stored in (None, failure):
+            note = (datetime.now(UTC), LogRecorded(LogLevel.INFO, "ends", "a", {}))
+            await held.commit(Entry(held.run_id, held.epoch, events_to_write=[note], failure=stored))
+            assert await database.pool.fetchval(query, held.run_id) == (stored and stored.code)
+
+
+async def test_a_run_counts_every_stored_byte_of_its_events_and_its_output(
+    database: Database, redis: Redis, caller: Caller, project: str
+) -> None:
+    query, sizes = "SELECT stored_bytes FROM runs WHERE id = $1", list[int]()
+    async with open_worker(database, redis) as worker:
+        held = await worker.claim((await accept_run(database, caller, project)).run)
+        for length in range(10, 74):
+            await held.record(LogRecorded(LogLevel.INFO, "x" * length, None, {}))
+            sizes.append(await database.pool.fetchval(query, held.run_id))
+        end = RunChange(RunStatus.COMPLETED, RunStatus.RUNNING, "Ended", output="x" * 2000)
+        await held.commit(Entry(held.run_id, held.epoch, change=end))
+        sizes.append(await database.pool.fetchval(query, held.run_id))
+    added = [after - before for before, after in pairwise(sizes)]
+    assert added == [*range(added[0], added[0] + 63), 2002]

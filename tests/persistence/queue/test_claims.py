@@ -203,22 +203,30 @@ class CountingPool:
         return rows
 
 
+@pytest.mark.parametrize(("locked", "share", "first", "second"), [(3, None, {3, 4}, {0, 1}), (2, 3, {2}, {0, 1})])
 async def test_a_claim_tries_again_for_the_rest_if_other_workers_were_faster(
-    database: Database, database_url: str, caller: Caller, project: str
+    database: Database,
+    database_url: str,
+    caller: Caller,
+    project: str,
+    locked: int,
+    share: int | None,
+    first: set[int],
+    second: set[int],
 ) -> None:
-    """Another worker holds three of five runs, and gives them up after the first attempt."""
+    """Another worker holds some of five runs, and gives them up after the first attempt."""
     runs = [await queued(database, caller, project) for _ in range(5)]
     other = await asyncpg.connect(database_url)
     transaction = other.transaction()
     await transaction.start()
-    await other.fetch("SELECT FROM runs WHERE id = ANY($1) FOR UPDATE", runs[:3])
+    await other.fetch("SELECT FROM runs WHERE id = ANY($1) FOR UPDATE", runs[:locked])
     pool = CountingPool(database.pool, transaction.rollback)
-    batch = await claim_next(pool, "w", 60, 4)  # type: ignore[arg-type]
+    batch = await claim_next(pool, "w", 60, 4, share=share)  # type: ignore[arg-type]
     await other.close()
-    claimed = [run.id for run in batch.runs]
-    assert (set(claimed[:2]), set(claimed[2:])) == (set(runs[3:]), set(runs[:2]))
-    assert [change.run_id for change in batch.transitions] == claimed
-    assert (pool.count, batch.has_more) == (2, True)
+    claimed = [runs.index(run.id) for run in batch.runs]
+    assert (set(claimed[: len(first)]), set(claimed[len(first) :])) == (first, second)
+    assert [change.run_id for change in batch.transitions] == [run.id for run in batch.runs]
+    assert (pool.count, batch.has_more) == (2, share is None)
 
 
 @pytest.mark.parametrize("free", [1, 2, 3])
