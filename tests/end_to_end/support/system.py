@@ -70,6 +70,7 @@ class SystemUnderTest:
             "TREADLE_REDIS_URL": self.redis_url,
             "TREADLE_PORT": str(self.port),
             "TREADLE_LOG_LEVEL": "warning",
+            "TREADLE_CATALOG_FILE": os.devnull,  # Not the treadle.toml of the person who runs the tests.
             **self.settings,
         }
         command = [sys.executable, "-m", "app.cli", *arguments]
