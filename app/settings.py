@@ -291,6 +291,12 @@ class Settings(SignInSettings):
         description="Time after its end at which a run itself is deleted. Set it if runs must not be kept, or if lists "
         "grow too large.",
     )
+    retention_threads_days: Annotated[float | None, NEVER] = Field(
+        None,
+        gt=0,
+        description="Time without a new message after which a thread is deleted with its messages. Set it if conversations "
+        "must not be kept.",
+    )
     kept_events_days: float = Field(
         7,
         gt=0,

@@ -30,6 +30,7 @@ Packages:
     runs: Runs as rows: creation, commands, lists, node states and waits.
     secrets: Encrypted secrets of projects and the keys that encrypt them.
     statistics: Statistics of ended runs, counted as they end and summed up by hour and day.
+    threads: Conversations of runs, and their messages.
     triggers: Triggers as rows, the record of their firings, and the claim of those that are due.
     workflows: Projects, workflows, drafts and versions.
 """

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from engine.problems import FieldProblem
 from engine.spec.parser import parse
+from engine.spec.raw import concurrency_of
 from engine.types import JSON
 from engine.values.json_schema import complete_inputs
 from persistence.problems import Invalid, invalid
@@ -79,8 +80,20 @@ def check_options(options: RunOptions, spec: JSON) -> None:
         raise invalid("input.options.priority", "OUT_OF_RANGE", f"must be from -{MAX_PRIORITY} to {MAX_PRIORITY}")
     if problems := [*tag_problems("input.options.tags", options.tags or ())]:
         raise Invalid(problems)
+    if options.thread is not None:
+        _check_thread(options.thread.key, spec)
     if options.breakpoints:
         check_nodes("input.options.breakpoints", options.breakpoints, {node.id for node in parse(spec).nodes})
+
+
+def _check_thread(key: str, spec: JSON) -> None:
+    """Raise Invalid if a run cannot belong to the thread with this key."""
+    field = "input.options.thread"
+    if checked_name(f"{field}.key", key) != key:
+        raise invalid(f"{field}.key", "FORMAT", "must have no white space around it")
+    if concurrency_of(spec) is not None:
+        message = "the spec has `concurrency`: a run has one limit, that of its workflow or that of its thread"
+        raise invalid(field, "EXCLUSIVE", message)
 
 
 def tag_problems(field: str, tags: Sequence[str]) -> Iterator[FieldProblem]:

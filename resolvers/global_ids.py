@@ -40,6 +40,8 @@ async def node(context: Context, id: str) -> object | None:
             return await context.loaders.endpoint.load(id)
         case Prefix.ALERT_RULE:
             return await context.loaders.alert_rule.load(id)
+        case Prefix.THREAD:
+            return await context.loaders.thread.load(id)
         case Prefix.DELIVERY:
             return await context.loaders.delivery.load(id)
         case Prefix.SIGNAL:

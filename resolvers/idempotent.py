@@ -48,8 +48,8 @@ async def shielded(coroutine: Coroutine[Any, Any, T]) -> T:
 def idempotency_arguments(arguments: Any, *excluded: str) -> JSON:
     """Return the arguments of a mutation that a repeat with the same key must have.
 
-    Their values are not copied, because the JSON in them may be large. Tags are left out unless the
-    caller gave some: a key of a release without tags stays valid.
+    Their values are not copied, because the JSON in them may be large. Tags and thread are left out unless
+    the caller gave some: a key of a release without them stays valid.
     """
     values = {item.name: getattr(arguments, item.name) for item in fields(arguments) if item.name not in excluded}
     options = values.get("options")
@@ -57,6 +57,8 @@ def idempotency_arguments(arguments: Any, *excluded: str) -> JSON:
         plain = asdict(options)
         if options.tags is None:
             del plain["tags"]
+        if options.thread is None:
+            del plain["thread"]
         values["options"] = plain
     return values
 

@@ -27,6 +27,7 @@ from persistence.runs import run as runs
 from persistence.runs.waits import answerable
 from persistence.secrets import store as secrets
 from persistence.signals import signal as signals
+from persistence.threads import thread as threads
 from persistence.triggers import events as firings
 from persistence.triggers import trigger as triggers
 from persistence.triggers import webhooks
@@ -124,6 +125,8 @@ class Loaders:
     webhook_delivery = _Loader(webhooks.get_many)
     webhook_deliveries = _Loader(webhooks.pages)
     alert_rule = _Loader(alert_rules.get_many)
+    thread = _Loader(threads.get_many)
+    thread_messages = _Loader(threads.messages)
     endpoint = _Loader(endpoints.get_many)
     delivery = _Loader(messages.get_many)
     deliveries = _Loader(messages.pages)

@@ -30,6 +30,12 @@ EdgeStatus = strawberry.enum(
     description="""PENDING: the source of the edge has not run yet, or runs again. TAKEN: the source left by the edge.
 SKIPPED: the source left by other edges, was skipped, or has ended with its run.""",
 )
+OnBusy = strawberry.enum(
+    states.OnLimit,
+    name="OnBusy",
+    description="""The effect on a new run of a thread while another run of it is active. QUEUE: it waits.
+REJECT: it is refused. CANCEL_OLDEST: the other run is cancelled, and the new one starts when its code has stopped.""",
+)
 RunAction = strawberry.enum(states.RunAction)
 RunSource = strawberry.enum(states.RunSource)
 BulkAction = strawberry.enum(job.BulkAction)
@@ -50,8 +56,8 @@ VIEWER: read. RUNNER: create and control runs. EDITOR: change workflows and secr
 )
 QueueReasonCode = strawberry.enum(
     queue_facts.QueueReasonCode,
-    description="""NO_WORKER: no worker is alive. CONCURRENCY_LIMIT: the limit of the workflow is reached. PROJECT_LIMIT: \
-TREADLE_PROJECT_LIMIT is reached.
+    description="""NO_WORKER: no worker is alive. CONCURRENCY_LIMIT: the limit of the workflow is reached, or another \
+run of the thread is executed. PROJECT_LIMIT: TREADLE_PROJECT_LIMIT is reached.
 BEHIND_OTHERS: other runs start first, and the workers are busy. NEXT: it is the first in its queue.""",
 )
 TriggerEventStatus = strawberry.enum(

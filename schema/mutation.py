@@ -8,6 +8,7 @@ from schema.notifications.mutations import EndpointMutations
 from schema.runs.bulk import BulkMutations
 from schema.runs.mutations import DeriveMutations, RunMutations
 from schema.runs.node_test import NodeTestMutations
+from schema.runs.thread import ThreadMutations
 from schema.secret import SecretMutations
 from schema.triggers.mutations import TriggerMutations
 from schema.workflows.mutations import WorkflowMutations
@@ -25,5 +26,6 @@ class Mutation(
     TriggerMutations,
     EndpointMutations,
     AlertMutations,
+    ThreadMutations,
 ):
     """All mutations. Domain failures are in the `errors` of each payload."""

@@ -9,6 +9,7 @@ from schema.notifications.endpoint import EndpointQueries
 from schema.runs.bulk import BulkQueries
 from schema.runs.comparison import ComparisonQueries
 from schema.runs.queries import RunQueries
+from schema.runs.thread import ThreadQueries
 from schema.runs.worker import WorkerQueries
 from schema.secret import SecretQueries
 from schema.triggers.queries import TriggerQueries
@@ -32,5 +33,6 @@ class Query(
     WorkerQueries,
     DifferenceQueries,
     ComparisonQueries,
+    ThreadQueries,
 ):
     """All queries."""

@@ -50,6 +50,7 @@ from persistence.secrets.key_source import KeySource
 from persistence.secrets.resolver import open_secrets
 from persistence.signals.callback import CallbackSigner
 from persistence.sql_databases import open_databases
+from persistence.threads.memory import ThreadStore
 from persistence.triggers.due import DueTriggers
 from worker.deliveries import DeliveryLoop
 from worker.gc_tuning import collect_seldom, freeze_modules
@@ -186,6 +187,7 @@ async def _open_resources(stack: AsyncExitStack, settings: Settings, stores: _St
     own = {
         "runs": Children(database, stores.redis, stores.notifier.notify_queue),
         "items": MapItemStore(database.pool),
+        "threads": ThreadStore(database.pool),
         "databases": await stack.enter_async_context(open_databases(options.catalog.sql)),
         "secrets": secrets,
         "callbacks": CallbackSigner(secrets.keys, settings.public_address),
@@ -282,7 +284,12 @@ def _start_tasks(
         asyncio.create_task(listen(channels, handlers), name="control"),
         asyncio.create_task(arq_worker.work_forever(arq), name="arq"),
         asyncio.create_task(
-            prune_forever(runner.database.pool, settings.retention_history_days, settings.retention_runs_days),
+            prune_forever(
+                runner.database.pool,
+                settings.retention_history_days,
+                settings.retention_runs_days,
+                settings.retention_threads_days,
+            ),
             name="retention",
         ),
     ]

@@ -20,6 +20,7 @@ from persistence.maintenance.retention import (
     prune_keys,
     prune_runs,
     prune_signals,
+    prune_threads,
     prune_trigger_events,
     prune_webhook_deliveries,
 )
@@ -32,7 +33,9 @@ PAUSE_S = 0.2
 """Pause between two batches, so that other statements go first."""
 
 
-async def prune_forever(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:
+async def prune_forever(
+    pool: asyncpg.Pool, history_days: float | None, runs_days: float | None, threads_days: float | None = None
+) -> None:
     """Prune every INTERVAL_S, with jitter, until cancelled. A database that is away delays it.
 
     The partitions of the next days are created first.
@@ -41,7 +44,7 @@ async def prune_forever(pool: asyncpg.Pool, history_days: float | None, runs_day
     while True:
         await _guarded(outage, create_partitions(pool, expiry_days))
         await asyncio.sleep(INTERVAL_S * random.uniform(0.5, 1.5))
-        await _guarded(outage, prune(pool, history_days, runs_days))
+        await _guarded(outage, prune(pool, history_days, runs_days, threads_days))
 
 
 async def _guarded(outage: Outage, work: Awaitable[None]) -> None:
@@ -63,13 +66,16 @@ async def create_partitions(pool: asyncpg.Pool, days: float | None) -> None:
         log.info("partitions.created", names=created)
 
 
-async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float | None) -> None:
+async def prune(
+    pool: asyncpg.Pool, history_days: float | None, runs_days: float | None, threads_days: float | None = None
+) -> None:
     """Delete everything that is past retention.
 
     Args:
         pool: Connections to Postgres.
         history_days: Age of ended runs, in days, at which their history is deleted; None keeps it.
         runs_days: Age of ended runs, in days, at which they are deleted; None keeps them.
+        threads_days: Time since the last message, in days, at which threads are deleted; None keeps them.
     """
     if (expiry_days := _first(history_days, runs_days)) is not None:
         await _prune_in_batches("history", lambda: prune_history(pool, expiry_days))
@@ -81,6 +87,8 @@ async def prune(pool: asyncpg.Pool, history_days: float | None, runs_days: float
         await _prune_in_batches("deliveries", lambda: prune_deliveries(pool, history_days))
         await _prune_in_batches("webhooks", lambda: prune_webhook_deliveries(pool, history_days))
         await _prune_in_batches("trigger_events", lambda: prune_trigger_events(pool, history_days))
+    if threads_days is not None:
+        await _prune_in_batches("threads", lambda: prune_threads(pool, threads_days))
     await _prune_in_batches("signals", lambda: prune_signals(pool, history_days))
     await _prune_in_batches("items", lambda: prune_items(pool))
     await _prune_in_batches("keys", lambda: prune_keys(pool))

@@ -263,6 +263,7 @@ def _describe_span(status: RunStatus | None) -> None:
 
 def _run_info(claimed: ClaimedRun) -> RunInfo:
     options = claimed.options
+    thread = options.get("thread")
     return RunInfo(
         claimed.id,
         claimed.project_id,
@@ -275,6 +276,7 @@ def _run_info(claimed: ClaimedRun) -> RunInfo:
         claimed.is_step,
         claimed.resumed_step,
         error_of(claimed.error),
+        thread_key=None if thread is None else thread["key"],
     )
 
 

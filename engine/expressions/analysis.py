@@ -48,6 +48,8 @@ NO_OPERATOR = (
 )
 NO_NAME = "`{% set %}` needs a name without a dot, as in `{% set total = 0 %}`"
 NODES, SECRETS = "nodes", "secrets"
+THREAD = "thread"
+"""The name of the conversation, in templates of nodes that ask a model."""
 ITEM, INDEX = "item", "index"
 MAP_NAMES = frozenset({ITEM, INDEX})
 """The names that exist inside a `map` node only."""

@@ -6,6 +6,7 @@ waits in memory. The task runner, inline nodes, maps and node tests use this mod
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import assert_never
@@ -18,7 +19,17 @@ from engine.events import RunError
 from engine.expressions.analysis import SECRETS
 from engine.graph.bound_node import BoundNode
 from engine.runtime.node_context import RunNodeContext
-from engine.sdk.node import ERROR_PORT, Answerers, Outcome, Output, WaitForAnswer, WaitForEvent, WaitForRun, WaitUntil
+from engine.sdk.node import (
+    ERROR_PORT,
+    Answerers,
+    Outcome,
+    Output,
+    ThreadMessage,
+    WaitForAnswer,
+    WaitForEvent,
+    WaitForRun,
+    WaitUntil,
+)
 from engine.sdk.resources import Secrets
 from engine.spec.model import OnError, Retry
 from engine.states import LogLevel
@@ -29,6 +40,8 @@ from engine.values.storable import clean_text, is_storable, stored_form
 log = structlog.get_logger()
 FENCED = "FENCED"
 """The code after the loss of the lease. No attempt follows, because another worker has the run."""
+MAX_THREAD_MESSAGE = 100_000
+"""Characters of a message of a thread. Of a longer one, the beginning is stored."""
 MAX_MESSAGE = 10_000
 """Characters of the message of an error, which is stored in several places."""
 NO_RETRY = Retry(max_attempts=1)
@@ -227,6 +240,8 @@ def _stored_form(outcome: Outcome) -> Outcome:
 def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
     match outcome:
         case Output(value):
+            if outcome.messages:
+                outcome = replace(outcome, messages=_redact_messages(outcome.messages, context))
             redacted = context.redact(value)
             return outcome if redacted is value else replace(outcome, value=redacted)
         case WaitUntil(_, output):
@@ -240,6 +255,12 @@ def _redact(outcome: Outcome, context: RunNodeContext) -> Outcome:
             return outcome
         case _:
             assert_never(outcome)
+
+
+def _redact_messages(messages: Sequence[ThreadMessage], context: RunNodeContext) -> tuple[ThreadMessage, ...]:
+    """Return the messages as they are stored: without secrets and not longer than MAX_THREAD_MESSAGE."""
+    contents = [context.redact(clean_text(message.content))[:MAX_THREAD_MESSAGE] for message in messages]
+    return tuple(replace(message, content=content) for message, content in zip(messages, contents, strict=True))
 
 
 def interpret(result: NodeResult, on_error: OnError) -> tuple[JSON, str | None, RunError | None]:

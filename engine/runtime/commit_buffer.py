@@ -90,6 +90,7 @@ class CommitBuffer:
         if record is not None:
             events.append((datetime.now(UTC), CheckpointSaved(record.id, record.step)))
         opened_waits, settled_wait_ids = self._waits.take_changes()
+        messages, self._state.messages = self._state.messages, []
         return Entry(
             info.id,
             info.epoch,
@@ -100,4 +101,5 @@ class CommitBuffer:
             settled_wait_ids,
             progress=self._state.progress,
             failure=failure,
+            messages=messages,
         )

@@ -115,6 +115,7 @@ class RunNodeContext:
         """
         self.info = info
         self.run_id, self.project_id, self.scopes = info.id, info.project_id, info.scopes
+        self.thread_key = info.thread_key
         self.node_id, self.visit, self.attempt = node_id, visit, 1
         self.inputs, self.resources, self.scope = info.inputs, resources, scope
         self.idempotency_key = f"{info.key}/{node_id}/{visit}"
@@ -152,6 +153,10 @@ class RunNodeContext:
         item_names = {**names, ITEM: item, INDEX: index}
         key = f"{self.idempotency_key}/{index}"
         return MapItemScope(item_names, self.scope.get(SECRETS, {}), self._redactor, key)
+
+    def add_names(self, names: Mapping[str, Any]) -> None:
+        """Let templates see further values. A node of the run hides a value with its id."""
+        self.scope = {**names, **self.scope}
 
     def begin_attempt(self, number: int) -> None:
         self.attempt = number

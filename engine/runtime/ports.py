@@ -16,7 +16,7 @@ from langgraph.types import Send
 from engine.events import EventData, NodeState, OutputDelta, RunError
 from engine.graph.channels import NodeRecord, Signal
 from engine.graph.plan import Round
-from engine.sdk.node import Answerers, Output
+from engine.sdk.node import Answerers, Output, ThreadMessage
 from engine.states import RunStatus, WaitKind
 from engine.types import JSON
 
@@ -94,6 +94,15 @@ class RunChange:
     wake_at: datetime | None = None
 
 
+class AppendedMessage(NamedTuple):
+    """A message that a visit of a node appends to the thread with the key `thread_key`."""
+
+    thread_key: str
+    node_id: str
+    visit: int
+    message: ThreadMessage
+
+
 @dataclass(slots=True)
 class Entry:
     """The data of one commit for one run. `epoch` is the fencing token of the writer.
@@ -114,6 +123,7 @@ class Entry:
     """The error with which the run is going to fail. If the worker crashes, the next one ends the
     run with it.
     """
+    messages: list[AppendedMessage] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,8 @@ class RunInfo:
     """The error with which the run was about to fail when its last worker was lost."""
     item_scope: MapItemScope | None = None
     """Set if this run is one item of a map."""
+    thread_key: str | None = None
+    """The key of the thread that the run belongs to. An item of a map has none."""
 
     @property
     def is_new(self) -> bool:

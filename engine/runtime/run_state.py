@@ -13,6 +13,7 @@ from engine.events import EdgeVisits, EventData, NodeChange, NodeState
 from engine.graph.channels import NodeRecord
 from engine.graph.edge_states import edge_visits
 from engine.graph.plan import PlanNode, Round
+from engine.runtime.ports import AppendedMessage
 from engine.states import EXECUTED, NodeStatus, ProgressCounter
 
 
@@ -33,6 +34,8 @@ class RunState:
         self._before_skip: dict[str, NodeState] = {}
         """The states of skipped nodes after their latest visit, for `unskip`."""
         self.events: list[tuple[datetime, EventData]] = []
+        self.messages: list[AppendedMessage] = []
+        """The messages of the next commit for the thread of the run."""
         # Maintained with each change: a new count for each superstep would cost time by graph size.
         self._count: Counter[NodeStatus] = Counter()
         self._progress = ProgressCounter(total)

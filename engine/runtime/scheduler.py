@@ -27,12 +27,12 @@ from engine.isolation.loop_share import loop_share
 from engine.isolation.suspension import suspendable
 from engine.runtime.attempts import NodeResult, interpret, run_attempt
 from engine.runtime.node_context import scope_of
-from engine.runtime.ports import OpenWait
+from engine.runtime.ports import AppendedMessage, OpenWait
 from engine.runtime.run_info import RunInfo, StopReason
 from engine.runtime.run_state import RunState
 from engine.runtime.stretches import StepRecorder, StretchLimit
 from engine.runtime.waits import Waits, message_of
-from engine.sdk.node import Output, Wait
+from engine.sdk.node import Output, ThreadMessage, Wait
 from engine.spec.model import OnError
 from engine.states import NodeStatus, WaitKind
 from engine.types import JSON
@@ -205,11 +205,18 @@ class NodeScheduler:
         taken = self._taken_edges(node, ended, port, error)
         self.steps.begin_visit(node.id)
         self.state.set_record(node.id, ended)
+        if isinstance(result.outcome, Output) and result.outcome.messages:
+            self._append(node.id, record.visits, result.outcome.messages)
         edges = self._edges_after(node, record, port, set() if taken is None else taken)
         self._record_end(node, record, result, output, error, node_input, port, edges)
         if taken is None:
             return ()
         return [*self._advance(self.position.settle(node.id, taken)), *self._cancel_superfluous()]
+
+    def _append(self, node_id: str, visit: int, messages: Sequence[ThreadMessage]) -> None:
+        """Append messages to the thread of the run in the next commit, which stores the result as well."""
+        if (key := self.info.thread_key) is not None:
+            self.state.messages += [AppendedMessage(key, node_id, visit, message) for message in messages]
 
     def _taken_edges(
         self, node: PlanNode, record: NodeRecord, port: str | None, error: RunError | None

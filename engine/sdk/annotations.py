@@ -74,7 +74,8 @@ class MapScope:
 class TemplateText(NamedTuple):
     """A text of a spec that is a template or an expression.
 
-    Only those in a node's config can use secrets.
+    Only those in a node's config can use secrets, and only those of a node that asks a model can use
+    the thread.
     """
 
     path: str
@@ -82,3 +83,4 @@ class TemplateText(NamedTuple):
     is_expression: bool
     sees_secrets: bool = False
     inside: MapScope | None = None
+    sees_thread: bool = False

@@ -35,14 +35,24 @@ class NodeConfig(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class ThreadMessage:
+    """One message of a thread. `role` is `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """The result of a node that has finished.
 
     `port` is the named port by which the run leaves the node. None means every edge without a port.
+    `messages` are appended to the thread of the run, in the commit that stores the result.
     """
 
     value: JSON
     port: str | None = None
+    messages: tuple[ThreadMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +174,11 @@ class NodeContext(Protocol):
     @property
     def inputs(self) -> JSON:
         """The run's input."""
+        ...
+
+    @property
+    def thread_key(self) -> str | None:
+        """The key of the thread of the run; None for a run without one, and in the items of a map."""
         ...
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from engine.sdk.node import ThreadMessage
 from engine.types import JSON
 
 
@@ -81,6 +82,17 @@ class MapItems(Protocol):
 
         Raises:
             Fenced: Another worker has claimed the run.
+        """
+        ...
+
+
+class Threads(Protocol):
+    """The resource `threads`: reads the messages of threads. The journal appends them."""
+
+    async def load(self, project_id: str, key: str, max_tokens: int) -> list[ThreadMessage]:
+        """Return the last messages that fit a token window, oldest first.
+
+        Waits as long as the database is not available.
         """
         ...
 

@@ -160,12 +160,12 @@ def secrets_in(text: TemplateText) -> tuple[NameUse, ...]:
 
 def _schema_texts(schema: Any, value: JSON, path: str, defs: Mapping[str, Any]) -> Iterator[TemplateText]:
     for place in annotated_values(schema, value, path, defs):
-        sees_secrets = _sees_secrets(place.schema)
+        sees_secrets, sees_thread = _sees_secrets(place.schema), place.schema.get("thread") is True
         if place.format == EXPRESSION and isinstance(place.value, str):
             yield TemplateText(place.path, place.value, True, sees_secrets)
         elif place.format == TEMPLATE:
             for text in template_texts(place.value, place.path):
-                yield text._replace(sees_secrets=sees_secrets)
+                yield text._replace(sees_secrets=sees_secrets, sees_thread=sees_thread)
 
 
 def _sees_secrets(schema: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from itertools import islice
 from minijinja import TemplateError
 
 from engine.expressions import evaluator
-from engine.expressions.analysis import MAP_NAMES, SECRETS, NameUse, analyze
+from engine.expressions.analysis import MAP_NAMES, SECRETS, THREAD, NameUse, analyze
 from engine.problems import FieldProblem
 from engine.sdk.annotations import MapScope, TemplateText
 from engine.sdk.node import ERROR_PORT
@@ -82,6 +82,8 @@ class Nodes:
         if use.name in self.unparsed or (not use.is_node and use.name in SCOPE):
             return None
         bit = self.bits.get(use.name)
+        if bit is None and use.name == THREAD and not use.is_node and text.sees_thread:
+            return None
         if bit is None and use.name == CALLBACK_URL and not use.is_node and reader.edge_id is None and reader.node_id:
             return self._callback_error(reader.node_id)
         if bit is None and use.is_node:
@@ -89,6 +91,8 @@ class Nodes:
         if bit is None:
             if use.name in MAP_NAMES and inside is None:
                 return "UNKNOWN_NAME", f"`{use.name}` is defined only inside a `map`"
+            if use.name == THREAD and not text.sees_thread:
+                return "UNKNOWN_NAME", "`thread` is defined only in the templates of `llm` and `agent`"
             names = _names_in(text)
             message = f"{use.name!r} is neither a node nor {', '.join(names[:-1])} or {names[-1]}"
             return "UNKNOWN_NAME", message + self._suggestion(use.name, inside)

@@ -13,4 +13,5 @@ Modules:
     secret_results: The results of expressions that name secrets, as redaction searches for them.
     storable: Checks that a value is JSON that Postgres and every client can hold.
     timestamps: Parses, formats and shifts timestamps (RFC 3339).
+    tokens: Estimates of tokens of texts.
 """

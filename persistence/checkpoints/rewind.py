@@ -23,6 +23,7 @@ from persistence.runs import node_states
 from persistence.runs.commands import lock_paused, resume_columns
 from persistence.runs.run import CommandResult, Run
 from persistence.runs.transition import change_status
+from persistence.threads import thread as threads
 
 
 async def rewind(
@@ -99,6 +100,7 @@ async def _supersede(connection: AsyncConnection, run_id: str, since: int, by: i
     for table in (checkpoints, node_outputs):
         is_later = and_(table.c.run_id == run_id, table.c.seq > since, table.c.superseded_seq.is_(None))
         await connection.execute(update(table).where(is_later).values(superseded_seq=by))
+    await threads.remove_after(connection, run_id, since)
     await connection.execute(delete(pending_writes).where(pending_writes.c.run_id == run_id))
     # An earlier question keeps an answer that its node has not received yet.
     is_opened_later = and_(waits.c.run_id == run_id, waits.c.seq > since, waits.c.superseded_seq.is_(None))

@@ -36,6 +36,7 @@ class Prefix(StrEnum):
     ENDPOINT = "ep"
     DELIVERY = "dlv"
     ALERT_RULE = "alr"
+    THREAD = "thr"
 
 
 def new_id(prefix: str) -> str:

@@ -170,6 +170,7 @@ def _weight_of(entry: Entry) -> int:
     has_large = data > LARGE or (entry.change is not None and is_large(entry.change.output))
     if has_large or any(_has_large_value(data) for _, data in entry.events_to_write):
         return MAX_WEIGHT + data
+    data += sum(len(appended.message.content) for appended in entry.messages)
     return data + EVENT_WEIGHT * len(entry.events_to_write)
 
 

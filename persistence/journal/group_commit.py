@@ -19,6 +19,8 @@ from engine.runtime.ports import Entry, OpenWait
 from engine.states import LEASED, TERMINAL, RunStatus, WaitKind, sql_list
 from engine.types import JSON
 from engine.values.storable import clean_text
+from engine.values.tokens import estimate_tokens
+from persistence.db.ids import Prefix, new_id
 from persistence.events.codec import (
     NODE_STATE_COLUMNS,
     EncodedEvent,
@@ -96,13 +98,25 @@ _OPENED_WAITS = {
     "settled_seq": "offset",
 }
 _SETTLED_WAITS = {"run_id": "text", "id": "text", "settled_seq": "offset"}
+_MESSAGES = {
+    "run_id": "text",
+    "thread_id": "text",
+    "key": "text",
+    "place": "int",
+    "run_seq": "offset",
+    "node_id": "text",
+    "visit": "int",
+    "role": "text",
+    "content": "text",
+    "tokens": "int",
+}
 
 EVENT_BYTES = 100
 """Bytes of the row of an event, and of its places in the indexes, beside its body."""
 _ARRAY_TYPES = {"offset": "int", "json": "text"}
 _MARK, _IDLE_LIMIT_S = (f"${len(_RUNS) + place}" for place in (1, 2))
 _FIRST_EVENT = len(_RUNS) + 3
-_TABLES = (_EVENTS, _STATES, _OUTPUTS, _CHECKPOINTS, _OPENED_WAITS, _SETTLED_WAITS)
+_TABLES = (_EVENTS, _STATES, _OUTPUTS, _CHECKPOINTS, _OPENED_WAITS, _SETTLED_WAITS, _MESSAGES)
 _FIRST = dict(zip(map(id, _TABLES), accumulate(map(len, _TABLES), initial=_FIRST_EVENT), strict=False))
 """The number of the first argument of each table."""
 
@@ -163,7 +177,8 @@ WITH entry AS (
         finished_at = CASE WHEN e.status IN {sql_list(TERMINAL)} THEN now() ELSE r.finished_at END,
         cancelled_at = CASE WHEN e.status = 'CANCELLED' THEN now() ELSE r.cancelled_at END,
         paused_at = CASE WHEN e.status = 'PAUSED' THEN now() ELSE r.paused_at END,
-        queued_at = CASE WHEN e.status = 'QUEUED' THEN now() ELSE r.queued_at END,
+        -- A released run keeps its place where runs are executed one after another.
+        queued_at = CASE WHEN e.status = 'QUEUED' AND r.lane_limit IS DISTINCT FROM 1 THEN now() ELSE r.queued_at END,
         -- An answer that arrived meanwhile has set wake_at to now: least() keeps it.
         wake_at = CASE WHEN e.status = 'WAITING' THEN least(r.wake_at, e.wake_at) ELSE r.wake_at END,
         -- greatest() ignores null. No deadline is earlier than the timer that ends the rest.
@@ -192,6 +207,25 @@ _WAITS = f""", new_waits AS (
     UPDATE waits w SET settled_seq = run.base + x.settled_seq FROM {_rows(_SETTLED_WAITS)} WHERE w.id = x.id
 )
 """
+# Threads are locked in the order of their keys, so that two groups cannot deadlock. A thread that was
+# deleted since the run has begun is made anew.
+_APPEND = f""", message AS MATERIALIZED (
+    SELECT run.project_id, {", ".join(f"{_value(name, type)} AS {name}" for name, type in _MESSAGES.items())},
+        count(*) OVER (PARTITION BY run.project_id, x.key) AS count,
+        row_number() OVER (PARTITION BY run.project_id, x.key ORDER BY x.place) AS rank
+    FROM {_rows(_MESSAGES)}
+), thread AS (
+    INSERT INTO threads AS t (id, project_id, key, last_number)
+    SELECT min(thread_id), project_id, key, count(*) FROM message GROUP BY project_id, key ORDER BY project_id, key
+    ON CONFLICT (project_id, key) DO UPDATE
+        SET last_number = t.last_number + excluded.last_number, updated_at = now()
+    RETURNING t.id, t.project_id, t.key, t.last_number
+), new_messages AS (
+    INSERT INTO thread_messages (thread_id, number, run_id, run_seq, node_id, visit, role, content, tokens)
+    SELECT t.id, t.last_number - m.count + m.rank, m.run_id, m.run_seq, m.node_id, m.visit, m.role, m.content, m.tokens
+    FROM message m JOIN thread t USING (project_id, key)
+)
+"""
 _RESULT = "SELECT id, base, project_id, ended FROM run"
 GROUP = _GROUP + _RESULT
 GROUP_WITH_WAITS = _GROUP + _WAITS + _RESULT
@@ -199,6 +233,8 @@ GROUP_WITH_WAITS = _GROUP + _WAITS + _RESULT
 
 Few groups do, and the others need not pay for it.
 """
+GROUP_WITH_MESSAGES = _GROUP + _WAITS + _APPEND + _RESULT
+"""For groups in which a message is appended to a thread."""
 
 
 @dataclass(slots=True)
@@ -256,9 +292,27 @@ def statement(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) -
         written; the events of a run have the numbers `base + 1`, `base + 2` and so on.
     """
     plain = _arguments(batches, mark, idle_limit_s)
-    if not any(entry.opened_waits or entry.settled_wait_ids for batch in batches for entry in batch.entries):
+    entries = [entry for batch in batches for entry in batch.entries]
+    if any(entry.messages for entry in entries):
+        return GROUP_WITH_MESSAGES, [*plain, *_wait_arguments(batches), *_message_arguments(batches)]
+    if not any(entry.opened_waits or entry.settled_wait_ids for entry in entries):
         return GROUP, plain
     return GROUP_WITH_WAITS, [*plain, *_wait_arguments(batches)]
+
+
+def _message_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
+    rows, place = _Arrays(_MESSAGES), 0
+    for batch in batches:
+        last_event = 0
+        for entry in batch.entries:
+            last_event += len(entry.events_to_write)
+            for key, node_id, visit, message in entry.messages:
+                place += 1
+                tokens = estimate_tokens([message.content])
+                thread_id = new_id(Prefix.THREAD)
+                row = (thread_id, key, place, last_event, node_id, visit, message.role, message.content, tokens)
+                rows.add(batch.run_id, *row)
+    return rows.arrays
 
 
 def _wait_arguments(batches: Sequence[Batch]) -> list[list[Any]]:
@@ -320,6 +374,7 @@ def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) 
                 if isinstance(data, NodeChange):
                     size += _add_state(outputs, latest, entry, place, data.state, event)
             size += _add_checkpoint(checkpoints, entry, place)
+            size += sum(len(appended.message.content) for appended in entry.messages)
         for state_place, state, output_place in latest.values():
             states.add(state.run_id, state.node_id, state_place, output_place, *node_state_values(state, _json))
         _add_run(runs, batch, place, size)

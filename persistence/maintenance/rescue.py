@@ -7,7 +7,7 @@ by recovery, and by a worker that cannot execute a run.
 
 from datetime import timedelta
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import NodeChange, RunError, StatusChange
@@ -93,7 +93,9 @@ async def release(database: Database, run_id: str, epoch: int) -> RunTransition 
             return (await _end(connection, run, database.deadlines.idle)).transitions[-1]
         change = StatusChange(RunStatus.QUEUED, run.status, "Released: a store could not be reached")
         no_lease = {"epoch": runs.c.epoch + 1, "worker_id": None, "lease_until": None}
-        return (await change_status(connection, run, change, **queue_columns(), **no_lease)).transitions[-1]
+        place = {"queued_at": case((runs.c.concurrency_limit == 1, runs.c.queued_at), else_=func.now())}
+        values = {**queue_columns(), **no_lease, **place}
+        return (await change_status(connection, run, change, **values)).transitions[-1]
 
 
 async def _lock_leased(connection: AsyncConnection, run_id: str, epoch: int) -> Run | None:
@@ -136,7 +138,9 @@ WITH expired AS (
 ), moved AS (
     UPDATE runs r SET status = 'QUEUED', epoch = r.epoch + 1, worker_id = NULL, lease_until = NULL,
         last_seq = r.last_seq + 1, takeup = r.takeup + 1, crashes = c.crashes, crashed_seq = c.finished_seq,
-        status_message = 'The worker that held this run is gone', queued_at = now()
+        status_message = 'The worker that held this run is gone',
+        -- It keeps its place where runs are executed one after another, as in a thread.
+        queued_at = CASE WHEN r.lane_limit = 1 THEN r.queued_at ELSE now() END
     FROM counted c WHERE r.id = c.id AND c.crashes < $1
     RETURNING r.id, r.project_id, r.last_seq, r.status, r.status_message, now() AS at
 ), looping AS (

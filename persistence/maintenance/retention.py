@@ -105,6 +105,11 @@ async def prune_signals(pool: asyncpg.Pool, days: float | None, batch: int = BAT
     return int(await pool.fetchval(_SIGNALS, first, batch))
 
 
+async def prune_threads(pool: asyncpg.Pool, days: float, batch: int = BATCH) -> int:
+    """Delete threads that had no new message for `days`, with their messages. Return their number."""
+    return int(await pool.fetchval(_THREADS, days, batch))
+
+
 async def prune_keys(pool: asyncpg.Pool, batch: int = BATCH * 10) -> int:
     """Delete idempotency keys older than KEY_HOURS. Return the number of keys."""
     return sum([int(await pool.fetchval(statement, KEY_HOURS, batch)) for statement in (_KEYS, _MUTATION_KEYS)])
@@ -187,6 +192,13 @@ WITH over AS (
     SELECT id FROM signals WHERE id < $1 AND status <> 'KEPT' ORDER BY id LIMIT $2
 ), gone AS (DELETE FROM signals s USING old WHERE s.id = old.id RETURNING 1)
 SELECT (SELECT count(*) FROM expired) + (SELECT count(*) FROM gone)
+"""
+_THREADS = """
+WITH old AS (
+    SELECT id FROM threads WHERE updated_at < now() - make_interval(secs => $1 * 86400)
+    ORDER BY updated_at LIMIT $2 FOR UPDATE SKIP LOCKED
+), gone AS (DELETE FROM threads t USING old WHERE t.id = old.id RETURNING 1)
+SELECT count(*) FROM gone
 """
 _KEYS = """
 WITH old AS (

@@ -1,6 +1,7 @@
-"""Admission of new runs of workflows with a concurrency limit.
+"""Admission of new runs of workflows with a concurrency limit, and of threads.
 
-Beyond the limit the spec says to queue, to reject, or to cancel the oldest run. Admission happens
+Beyond the limit the spec says to queue, to reject, or to cancel the oldest run; for a thread, whose
+limit is 1, the options of the run say it. Admission happens
 in the transaction that accepts the run, under an advisory lock of its concurrency key, so that each
 of several concurrent runs sees the result of the one before it. A crash leaves the new run and the
 cancelled ones, or neither.
@@ -65,19 +66,22 @@ async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadli
     Raises:
         Busy: The limit is reached and the spec rejects further runs.
     """
-    if new.concurrency_limit is None or new.on_limit is OnLimit.QUEUE:
+    limit, thread = new.limit, new.options.thread
+    if limit is None or new.admission is OnLimit.QUEUE:
         return []
     # The workflow is locked before its runs, in the order of every other transaction: it may be
     # being deleted.
     await workflows.lock_against_deletion(connection, new.workflow_id)
     await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(new.concurrency_key, 0))))
-    if new.on_limit is OnLimit.REJECT:
-        if len(await _active(connection, new.concurrency_key, ACTIVE)) >= new.concurrency_limit:
-            raise Busy(f"{new.concurrency_limit} runs of the workflow are active, the maximum that its spec allows.")
+    if new.admission is OnLimit.REJECT:
+        if len(await _active(connection, new.concurrency_key, ACTIVE)) >= limit:
+            if thread is not None:
+                raise Busy(f"A run of the thread {thread.key!r} is active, and `onBusy` is REJECT.")
+            raise Busy(f"{limit} runs of the workflow are active, the maximum that its spec allows.")
         return []
     # A CANCELLING run is about to end already.
     oldest_first = await _active(connection, new.concurrency_key, ACTIVE - {RunStatus.CANCELLING})
-    excess = len(oldest_first) + 1 - new.concurrency_limit
+    excess = len(oldest_first) + 1 - limit
     return await _cancel(connection, caller, oldest_first[: max(excess, 0)], deadlines)
 
 

@@ -71,12 +71,24 @@ class NewRun:
     def concurrency_key(self) -> str:
         """The key of the runs that share a limit.
 
-        The workflow where its spec has a limit, the version for an ad hoc run with a limit, the
-        trigger of a serial run, else the project.
+        The thread of a run in one, the workflow where its spec has a limit, the version for an ad hoc
+        run with a limit, the trigger of a serial run, else the project.
         """
+        if self.options.thread is not None:
+            return f"{self.project_id}/thread/{self.options.thread.key}"
         if self.concurrency_limit is None:
             return self.trigger_id if self.is_serial and self.trigger_id else self.project_id
         return self.workflow_id or self.version_id
+
+    @property
+    def limit(self) -> int | None:
+        """How many runs with its concurrency key may be executed at once; None for no limit."""
+        return 1 if self.is_serial or self.options.thread is not None else self.concurrency_limit
+
+    @property
+    def admission(self) -> OnLimit:
+        """The effect on this run while `limit` runs with its concurrency key are active."""
+        return self.on_limit if self.options.thread is None else self.options.thread.on_busy
 
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
@@ -144,7 +156,7 @@ def _new_values(caller: Caller, new: NewRun) -> list[Any]:
         options.stepwise,
         caller.subject,
         new.concurrency_key,
-        1 if new.is_serial else new.concurrency_limit,
+        new.limit,
         PENDING.total_seconds(),
         orjson.dumps(body).decode(),
         sorted(caller.scopes_in(new.project_id)),

@@ -14,13 +14,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.events import Event, RunError
 from engine.isolation.loop_share import in_turns
-from engine.states import EventType, RunMode, RunSource, RunStatus
+from engine.states import EventType, OnLimit, RunMode, RunSource, RunStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.json_text import LARGE_VALUE, JsonText, LargeValue, from_text, small_json, small_json_column
 from persistence.db.tables import events, runs
 from persistence.events import codec
 from persistence.events.run_transition import RunTransition
+
+
+@dataclass(frozen=True, slots=True)
+class RunThread:
+    """The thread that a run belongs to: its key in the project.
+
+    One run of a thread is executed at a time. `on_busy` is the effect on a new run while another one
+    is active.
+    """
+
+    key: str
+    on_busy: OnLimit = OnLimit.QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +52,31 @@ class RunOptions:
     priority: int = 0
     tags: tuple[str, ...] | None = None
     """Words by which runs are found. None: those of the run that it is made from, if there is one."""
+    thread: RunThread | None = None
 
     def to_json(self) -> dict[str, JSON]:
         """Return the value of the column `options`."""
-        return {"timeoutS": self.timeout_s, "breakpoints": list(self.breakpoints), "stepwise": self.stepwise}
+        plain: dict[str, JSON] = {
+            "timeoutS": self.timeout_s,
+            "breakpoints": list(self.breakpoints),
+            "stepwise": self.stepwise,
+        }
+        if self.thread is not None:
+            plain["thread"] = {"key": self.thread.key, "onBusy": self.thread.on_busy.value}
+        return plain
 
     @classmethod
     def from_row(cls, row: Mapping[Any, Any]) -> "RunOptions":
         """Read the columns `options`, `priority` and `tags` of a row of `runs`."""
         options = row["options"]
+        thread = options.get("thread")
         return cls(
-            options["timeoutS"], tuple(options["breakpoints"]), options["stepwise"], row["priority"], tuple(row["tags"])
+            options["timeoutS"],
+            tuple(options["breakpoints"]),
+            options["stepwise"],
+            row["priority"],
+            tuple(row["tags"]),
+            None if thread is None else RunThread(thread["key"], OnLimit(thread["onBusy"])),
         )
 
 

@@ -47,7 +47,7 @@ class Candidate:
     @property
     def is_alone(self) -> bool:
         """Whether it needs a transaction of its own: it may cancel runs, or wait for other admissions."""
-        return any(one.new is not None and one.new.on_limit is not OnLimit.QUEUE for one in self.firings)
+        return any(one.new is not None and one.new.admission is not OnLimit.QUEUE for one in self.firings)
 
 
 def unchanged(trigger: Trigger, version_id: str | None) -> Candidate:

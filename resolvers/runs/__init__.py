@@ -10,6 +10,7 @@
 - derive: retry and fork
 - bulk: choose the runs of bulk jobs, and work on these
 - signals: send events to runs, receive callbacks, and list them
+- threads: read and delete conversations
 - large_values: read large inputs and outputs
 - projection: a run as one subscriber has seen it
 - subscriptions: follow runs, events, lists of runs and drafts

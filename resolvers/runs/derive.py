@@ -31,6 +31,7 @@ from persistence.events.history import Checkpoint
 from persistence.problems import EXPIRED_CHECKPOINT, Forbidden, Invalid, InvalidState, NotFound, invalid
 from persistence.runs import admission
 from persistence.runs.run import CommandResult, Run, RunOptions, with_values
+from persistence.threads import thread as threads
 from persistence.workflows import versions
 from persistence.workflows.versions import Version
 from resolvers.checks import check_options
@@ -133,6 +134,8 @@ async def _retry(connection: AsyncConnection, context: Context, run: Run, argume
     version = await versions.get(connection, context.caller, run.version_id)
     accepted = await _accept(connection, context, run, version, RunSource.RETRY, arguments.options)
     clone = await _failed_head(connection, run, version) if arguments.start is RetryFrom.FAILED else None
+    if clone is None and run.options.thread is not None and run.options.thread == accepted.run.options.thread:
+        await threads.remove_attempts(connection, run.id)
     message = f"Retry of {run.id} from {'the start' if clone is None else 'its failed nodes'}"
     return await derive(connection, accepted, message, clone, retry_of=run.id)
 
@@ -348,9 +351,13 @@ async def _accept(
     if version.id != run.version_id:
         inputs, _ = complete_inputs(inputs, version.spec.get("inputs"))
     if options is None:
+        # A fork tries something out, so it continues the conversation only if the caller says so.
+        thread = None if source is RunSource.FORK else run.options.thread
         known = {node.id for node in parse(version.spec).nodes}
         options = replace(
-            run.options, breakpoints=tuple(node_id for node_id in run.options.breakpoints if node_id in known)
+            run.options,
+            breakpoints=tuple(node_id for node_id in run.options.breakpoints if node_id in known),
+            thread=thread,
         )
     if options.tags is None:
         options = replace(options, tags=run.options.tags)

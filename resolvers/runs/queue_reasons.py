@@ -22,12 +22,21 @@ async def queue_reason(context: Context, run: Run) -> QueueReason | None:
     if run.status is not RunStatus.QUEUED:
         return None
     facts = await context.loaders.queue_facts.load(run.id)
-    return None if facts is None else reason_of(facts, context.policy.project_limit)
+    thread = None if run.options.thread is None else run.options.thread.key
+    return None if facts is None else reason_of(facts, context.policy.project_limit, thread)
 
 
-def reason_of(facts: QueueFacts, project_limit: int | None) -> QueueReason:
-    """Choose the first reason that applies. `project_limit` is TREADLE_PROJECT_LIMIT."""
+def reason_of(facts: QueueFacts, project_limit: int | None, thread: str | None = None) -> QueueReason:
+    """Choose the first reason that applies.
+
+    Args:
+        facts: The state of the queue.
+        project_limit: TREADLE_PROJECT_LIMIT.
+        thread: The key of the thread of the run, which is the owner of the limit then.
+    """
     code, message = _reason(facts, project_limit)
+    if code is QueueReasonCode.CONCURRENCY_LIMIT and thread is not None:
+        message = f"Another run of its thread {thread!r} is executed. It starts when that one ends."
     return QueueReason(code, message, facts.before)
 
 

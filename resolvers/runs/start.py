@@ -103,7 +103,8 @@ async def execute_run(
         version = checked_versions.get(run.version_id) or await versions.get(connection, context.caller, run.version_id)
         completed = complete_run_inputs(inputs, version) if replace_inputs else inputs
         await context.queue_limit.admit(context.database.pool, run.project_id)
-        new, deadlines = admission.new_run(version, completed), context.database.deadlines
+        new = replace(admission.new_run(version, completed), options=run.options)
+        deadlines = context.database.deadlines
         cancelled = await admission.admit(connection, context.caller, new, deadlines)
         executed = await commands.execute(connection, context.caller, run_id, completed, replace=replace_inputs)
         return replace(executed, transitions=(*cancelled, *executed.transitions))
@@ -161,7 +162,7 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
     cached = checked_versions.get(version_id) if version_id is not None and arguments.draft_revision is None else None
     if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
         new = await suspension.call(_new, arguments, cached, start=start)
-        if new.on_limit is OnLimit.QUEUE:
+        if new.admission is OnLimit.QUEUE:
             # Its version is cached, so that accepting it takes one statement.
             return await shielded(_accept_alone(context, new))
 
@@ -197,7 +198,7 @@ async def _guess(context: Context, arguments: StartArguments, operation: str, *,
         new = await suspension.call(_new, arguments, version, start=start)
     except Problem:
         return None
-    return new if new.on_limit is OnLimit.QUEUE else None
+    return new if new.admission is OnLimit.QUEUE else None
 
 
 async def _accept_guessed(context: Context, new: NewRun) -> Run | None:

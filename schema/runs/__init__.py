@@ -6,6 +6,7 @@
 - checkpoint: `Checkpoint`
 - wait: `Wait` and its types
 - signal: `Signal`, and the input and payload of `sendEvent`
+- thread: `Thread` and `ThreadMessage`, and their root fields
 - inputs: input types and payloads of run mutations, and their conversion to domain arguments
 - queries, mutations: root fields
 - bulk: `BulkJob`, and its root fields

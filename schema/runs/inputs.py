@@ -5,8 +5,8 @@ from typing import Any
 
 import strawberry
 
-from engine.states import RunMode, RunSource, RunStatus
-from persistence.runs.run import RunOptions
+from engine.states import OnLimit, RunMode, RunSource, RunStatus
+from persistence.runs.run import RunOptions, RunThread
 from persistence.runs.run_filter import RunFilter
 from persistence.runs.run_order import NEWEST_FIRST, OrderDirection, RunOrder, RunOrderField
 from resolvers.runs.start import StartArguments
@@ -55,6 +55,17 @@ def run_filter(filter: RunFilterInput | None) -> RunFilter:
     return RunFilter() if filter is None else RunFilter(**vars(filter))
 
 
+@strawberry.input(description="The conversation that a run belongs to.")
+class RunThreadInput:
+    key: str = strawberry.field(
+        description="1 to 200 visible characters, such as the id of a chat. Runs of a project with the same key share the "
+        "messages, whatever their workflow."
+    )
+    on_busy: OnLimit = strawberry.field(
+        default=OnLimit.QUEUE, description="The effect on this run while another run of the thread is active."
+    )
+
+
 @strawberry.input
 class RunOptionsInput:
     timeout_s: float | None = strawberry.field(
@@ -70,13 +81,21 @@ class RunOptionsInput:
         description="At most 20 tags of 1 to 64 characters, by which runs are found. Retries, forks and child runs "
         "inherit them unless they have their own.",
     )
+    thread: RunThreadInput | None = strawberry.field(
+        default=None,
+        description="The conversation that the run belongs to. One run of a thread is executed at a time. Not for workflows "
+        "with `concurrency`.",
+    )
 
 
 def run_options(options: RunOptionsInput | None) -> RunOptions:
     if options is None:
         return RunOptions()
     breakpoints = tuple(sorted(set(options.breakpoints or ())))
-    return RunOptions(options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0, _tags(options))
+    thread = None if options.thread is None else RunThread(options.thread.key, options.thread.on_busy)
+    return RunOptions(
+        options.timeout_s, breakpoints, bool(options.stepwise), options.priority or 0, _tags(options), thread
+    )
 
 
 def _tags(options: RunOptionsInput) -> tuple[str, ...] | None:

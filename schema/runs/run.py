@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import strawberry
 
 from engine.events import EdgeState
-from engine.states import EventType, LogLevel, RunAction, RunMode, RunSource, RunStatus
+from engine.states import EventType, LogLevel, OnLimit, RunAction, RunMode, RunSource, RunStatus
 from persistence.db.json_text import LARGE_VALUE
 from persistence.db.pagination import Page, PageArguments
 from persistence.events.history import Checkpoint, EventsQuery, Window
@@ -60,6 +60,12 @@ def _sorted_types(types: list[EventType] | None) -> tuple[EventType, ...] | None
     return None if types is None else tuple(sorted(set(types)))
 
 
+@strawberry.type(name="RunThread", description="The conversation that a run belongs to.")
+class RunThreadType:
+    key: str = strawberry.field(description="The key of the thread in the project.")
+    on_busy: OnLimit = strawberry.field(description="The effect on the run while another one of the thread was active.")
+
+
 @strawberry.type(name="RunOptions")
 class RunOptionsType:
     timeout_s: float | None
@@ -67,6 +73,7 @@ class RunOptionsType:
     stepwise: bool
     priority: int
     tags: list[str]
+    thread: RunThreadType | None
 
 
 @strawberry.type(name="QueueReason", description="Why a QUEUED run has not started yet: the first reason that applies.")

@@ -27,6 +27,7 @@ EXPECTED: dict[str, Any] = {
         "unreadable": [2],
     },
     "stock_order": {"sku": "lamp", "quantity": 2, "left": 3},
+    "chat": {"answer": "How do I reset my password?"},
     "weather_check": {"go": "go out in Oslo"},
 }
 

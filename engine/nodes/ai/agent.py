@@ -12,7 +12,8 @@ from pydantic import AliasChoices, Field
 
 from engine.chat_models.tool_calling import bind_tools
 from engine.errors import NodeFailure
-from engine.nodes.ai.prompting import PromptConfig, open_model, render_messages, time_limit
+from engine.nodes.ai.memory import new_messages
+from engine.nodes.ai.prompting import PromptConfig, open_conversation, open_model, time_limit
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 
@@ -110,7 +111,7 @@ class AgentNode(NodeType[AgentConfig]):
     }
 
     async def execute(self, config: AgentConfig, ctx: NodeContext) -> Output:
-        messages = render_messages(config, ctx)
+        messages, own = await open_conversation(config, ctx)
         async with time_limit(config):
             model = await open_model(config, ctx)
             if config.budget.usd is not None and model.price is None:
@@ -119,4 +120,5 @@ class AgentNode(NodeType[AgentConfig]):
             tools = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
             # In a thread: the first import of LangChain's agents takes about a second.
             loop = await asyncio.to_thread(import_module, "engine.nodes.ai.agent_loop")
-            return Output(await loop.answer(model, tools, messages, config, ctx))
+            output = await loop.answer(model, tools, messages, config, ctx)
+        return Output(output, messages=new_messages(config.memory, own, output["text"]))

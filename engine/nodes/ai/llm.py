@@ -6,6 +6,7 @@ Nothing is stored before the answer is complete.
 
 from typing import Annotated, Any, ClassVar
 
+import orjson
 from langchain_core.messages import BaseMessage
 from pydantic import AfterValidator, AliasChoices, Field
 
@@ -14,7 +15,8 @@ from engine.chat_models.calls import ask
 from engine.chat_models.structured_output import ask_structured
 from engine.chat_models.tool_calling import BoundTool, ask_with_tools, bind_tools, call_tools
 from engine.errors import NodeFailure
-from engine.nodes.ai.prompting import PromptConfig, open_model, render_messages, time_limit
+from engine.nodes.ai.memory import new_messages
+from engine.nodes.ai.prompting import PromptConfig, open_conversation, open_model, time_limit
 from engine.nodes.tool import tools_of
 from engine.sdk.node import NodeConfig, NodeContext, NodeType, Output
 from engine.types import JSON
@@ -85,14 +87,21 @@ class LlmNode(NodeType[LlmConfig]):
     }
 
     async def execute(self, config: LlmConfig, ctx: NodeContext) -> Output:
-        messages = render_messages(config, ctx)
+        messages, own = await open_conversation(config, ctx)
         async with time_limit(config):
             model = await open_model(config, ctx)
-            tools = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
-            text, messages = await _ask_in_rounds(model, messages, tools, ctx) if tools else ("", messages)
-            if config.response_schema is not None:
-                return Output(await ask_structured(model, config.response_schema, messages, ctx, tools))
-            return Output(text if tools else await _ask_for_text(model, messages, ctx))
+            value = await _answer(config, model, messages, ctx)
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        return Output(value, messages=new_messages(config.memory, own, text))
+
+
+async def _answer(config: LlmConfig, model: ChatModel, messages: list[BaseMessage], ctx: NodeContext) -> JSON:
+    """Ask, with the tools and the schema of the config, and return the output of the node."""
+    tools = await bind_tools(config.tools, tools_of(ctx), ctx) if config.tools else []
+    text, messages = await _ask_in_rounds(model, messages, tools, ctx) if tools else ("", messages)
+    if config.response_schema is not None:
+        return await ask_structured(model, config.response_schema, messages, ctx, tools)
+    return text if tools else await _ask_for_text(model, messages, ctx)
 
 
 async def _ask_for_text(model: ChatModel, messages: list[BaseMessage], ctx: NodeContext) -> str:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
@@ -14,11 +14,12 @@ from engine.chat_models.base import ChatModel, Sampling
 from engine.chat_models.catalog import Models
 from engine.errors import NodeFailure
 from engine.invalid_values import sentences
+from engine.nodes.ai.memory import Memory, as_chat, load_thread
 from engine.sdk.node import NodeConfig, NodeContext
 from engine.types import JSON
 
 _NO_LIST = "it gives no list"
-TEMPLATE: dict[str, Any] = {"format": "template"}
+TEMPLATE: dict[str, Any] = {"format": "template", "thread": True}
 ROLES: dict[str, type[BaseMessage]] = {"system": SystemMessage, "user": HumanMessage, "assistant": AIMessage}
 
 
@@ -95,6 +96,13 @@ class PromptConfig(NodeConfig):
         "`finishReason`. `fail`: the node fails with the code MODEL_OUTPUT.",
         examples=["fail"],
     )
+    memory: Memory | None = Field(
+        None,
+        title="Memory",
+        description="The conversation of the thread, if the run has one (`options.thread`): its last messages are sent "
+        "after the instructions, and the new ones are appended to it.",
+        examples=[{"maxTokens": 4_000}],
+    )
     timeout_s: float = Field(
         300.0,
         gt=0,
@@ -118,12 +126,35 @@ class PromptConfig(NodeConfig):
         return Sampling(self.temperature, self.max_tokens)
 
 
-def render_messages(config: PromptConfig, ctx: NodeContext) -> list[BaseMessage]:
+class Conversation(NamedTuple):
+    """The messages for the model: all of them, and those that are not from the thread."""
+
+    all: list[BaseMessage]
+    own: list[BaseMessage]
+
+
+async def open_conversation(config: PromptConfig, ctx: NodeContext) -> Conversation:
     """Render the conversation for the model and record it as the input of the node.
+
+    The messages of the thread follow the leading system messages.
 
     Raises:
         NodeFailure: TEMPLATE or CONFIG.
     """
+    texts = [config.system, config.prompt, config.model_dump(include={"messages"})]
+    thread = await load_thread(config.memory, texts, ctx)
+    messages = _render_messages(config, ctx)
+    own = [ROLES[str(message["role"])](content=message["content"]) for message in messages]
+    if config.memory is None or not thread:
+        ctx.note_input({"model": config.model, "messages": messages})
+        return Conversation(own, own)
+    first = next((place for place, message in enumerate(messages) if message["role"] != "system"), len(messages))
+    past: list[dict[str, JSON]] = [{"role": message.role, "content": message.content} for message in thread]
+    ctx.note_input({"model": config.model, "messages": [*messages[:first], *past, *messages[first:]]})
+    return Conversation([*own[:first], *as_chat(thread), *own[first:]], own)
+
+
+def _render_messages(config: PromptConfig, ctx: NodeContext) -> list[dict[str, JSON]]:
     messages: list[dict[str, JSON]] = []
     if config.system is not None:
         messages.append({"role": "system", "content": _as_text(ctx.render(config.system))})
@@ -133,8 +164,7 @@ def render_messages(config: PromptConfig, ctx: NodeContext) -> list[BaseMessage]
         messages += _conversation(ctx.render(config.messages))
     else:
         messages += _conversation(ctx.render([message.model_dump() for message in config.messages]))
-    ctx.note_input({"model": config.model, "messages": messages})
-    return [ROLES[str(message["role"])](content=message["content"]) for message in messages]
+    return messages
 
 
 def _conversation(value: JSON) -> list[dict[str, JSON]]:

@@ -93,11 +93,17 @@ class SpecItems:
 def _item_info(outer: RunNodeContext, index: int, item: JSON) -> RunInfo:
     """Return the info of the map's run for an item.
 
-    It has the names and secrets of the item, and neither a time limit nor breakpoints.
+    It has the names and secrets of the item, and neither a time limit nor breakpoints nor a thread.
     """
     item_scope = outer.item_scope(index, item)
     return replace(
-        outer.info, item_scope=item_scope, timeout_s=None, breakpoints=frozenset(), is_step=False, failure=None
+        outer.info,
+        item_scope=item_scope,
+        timeout_s=None,
+        breakpoints=frozenset(),
+        is_step=False,
+        failure=None,
+        thread_key=None,
     )
 
 

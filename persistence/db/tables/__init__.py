@@ -17,6 +17,7 @@ Modules:
     runs: Runs, their waits, items of maps, and idempotency keys.
     signals: Events from outside.
     statistics: Ended runs, and their counters by hour and day.
+    threads: Conversations and their messages.
     triggers: Triggers, their events, pending firings and deliveries of webhooks.
     workflows: Projects, workflows, exposures, drafts and versions.
 """
@@ -32,6 +33,7 @@ from persistence.db.tables.processes import worker_heartbeats, workers
 from persistence.db.tables.runs import idempotency_keys, map_items, runs, waits
 from persistence.db.tables.signals import signals
 from persistence.db.tables.statistics import run_ends, run_sums
+from persistence.db.tables.threads import thread_messages, threads
 from persistence.db.tables.triggers import pending_firings, trigger_events, triggers, webhook_deliveries
 from persistence.db.tables.workflows import drafts, exposures, projects, versions, workflows
 
@@ -65,6 +67,8 @@ __all__ = [
     "runs",
     "secrets",
     "signals",
+    "thread_messages",
+    "threads",
     "trigger_events",
     "triggers",
     "versions",

@@ -33,4 +33,5 @@ Modules:
     0030_analytics: The outbox of analytics events, and the triggers that fill it.
     0031_sums_of_months: Sums of months in the statistics, and the triggers that open them.
     0032_exposures: The names by which other systems and agents run workflows.
+    0033_threads: Threads of conversations and their messages.
 """

@@ -32,7 +32,14 @@ def _mutation(name: str, /, **input: Any) -> Call:
     return Call(name, {"input": input})
 
 
-OPTIONS = {"timeoutS": 60, "breakpoints": ["end"], "stepwise": False, "priority": 1, "tags": ["a"]}
+OPTIONS = {
+    "timeoutS": 60,
+    "breakpoints": ["end"],
+    "stepwise": False,
+    "priority": 1,
+    "tags": ["a"],
+    "thread": {"key": "a", "onBusy": "QUEUE"},
+}
 FILTER = {
     "workflowId": "{workflow}",
     "versionId": "{version}",
@@ -102,6 +109,7 @@ NODES = {
     "signal": "Signal",
     "endpoint": "Endpoint",
     "alert_rule": "AlertRule",
+    "thread": "Thread",
     "message": "Delivery",
     "secret": "Secret",
     "api_key": "ApiKey",
@@ -154,6 +162,10 @@ QUERIES = [
     Call("alertRule", {"id": "{alert_rule}"}),
     Call("alertRules", {"projectId": "{project}"}),
     Call("alertRules"),
+    Call("thread", {"projectId": "{project}", "key": "a chat"}),
+    Call("threads", FROM_END),
+    Call("threads", {"projectId": "{project}", **PAGE}),
+    Call("threads"),
     Call("workers"),
     Call("diffVersions", {"from": "{version}", "to": "{edited_version}"}),
     Call("diffVersions", {"from": "{draft}", "to": "{asking_version}"}),
@@ -308,6 +320,7 @@ MUTATIONS = [
     _mutation("testTrigger", workflowId="{workflow}", kind="schedule", config=CRON, inputs={"value": 1}),
     _mutation("createEndpoint", projectId="{project}", **ENDPOINT, enabled=True, idempotencyKey="createEndpoint"),
     _mutation("updateEndpoint", id="{endpoint}", **ENDPOINT, enabled=True, idempotencyKey="updateEndpoint"),
+    _mutation("deleteThread", id="{thread}", idempotencyKey="deleteThread"),
     _mutation("createAlertRule", projectId="{project}", **ALERT, enabled=True, idempotencyKey="createAlertRule"),
     _mutation("updateAlertRule", id="{alert_rule}", **ALERT, enabled=True, idempotencyKey="updateAlertRule"),
     _mutation("deleteAlertRule", id="{alert_rule}", idempotencyKey="deleteAlertRule"),

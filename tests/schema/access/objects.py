@@ -12,7 +12,7 @@ from engine.nodes.registry import load_node_types
 from engine.triggers.webhook import WebhookMessage
 from persistence.caller import Caller, Role
 from persistence.db.ids import Prefix, new_id
-from persistence.runs.run import Run, RunOptions
+from persistence.runs.run import Run, RunOptions, RunThread
 from persistence.workflows import projects
 from resolvers.context import Context
 from resolvers.runs.start import StartArguments, run_workflow, wait_until_idle
@@ -70,6 +70,8 @@ async def store_objects(context: Context, redis: Redis, names: Sequence[str]) ->
             await _note_runs(one.admin, ids[one.name], ended)
     for one in stored:
         await _store_waiting(one.admin, ids[one.name])
+    for one in stored:
+        await _store_thread(one.admin, ids[one.name])
     return [replace(one, ids=ids[one.name]) for one in stored]
 
 
@@ -130,11 +132,26 @@ async def _store_endpoint(admin: Context, ids: dict[str, str]) -> None:
     ids["alert_rule"] = (await _make(admin, "createAlertRule", "alertRule { id }", **rule))["alertRule"]["id"]
 
 
+async def _store_thread(admin: Context, ids: dict[str, str]) -> None:
+    """Store a thread with a message, as the journal does."""
+    ids["thread"] = new_id(Prefix.THREAD)
+    pool = admin.database.pool
+    await pool.execute(
+        "INSERT INTO threads (id, project_id, key, last_number) VALUES ($1, $2, 'a chat', 1)",
+        *(ids["thread"], ids["project"]),
+    )
+    await pool.execute(
+        "INSERT INTO thread_messages (thread_id, number, run_id, run_seq, node_id, visit, role, content, tokens)"
+        "VALUES ($1, 1, $2, 1, 'ask', 1, 'user', 'a message', 7)",
+        *(ids["thread"], ids["run"]),
+    )
+
+
 async def _start_runs(admin: Context, ids: dict[str, str]) -> list[Run]:
     """Start runs that complete, fail, pause and ask."""
     stepwise = RunOptions(stepwise=True)
     wanted = {
-        "run": StartArguments(ids["workflow"], inputs={"value": 1}),
+        "run": StartArguments(ids["workflow"], inputs={"value": 1}, options=RunOptions(thread=RunThread("a chat"))),
         "failed_run": StartArguments(ids["failing"]),
         "waiting_run": StartArguments(ids["asking"]),
         "paused_run": StartArguments(ids["workflow"], inputs={"value": 1}, options=stepwise),
