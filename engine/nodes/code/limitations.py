@@ -116,7 +116,7 @@ def _name(node: ast.AST, defined: set[str]) -> Iterator[str]:
         if (
             kind in _BUILT_IN_TYPES
             and kind not in defined
-            and method not in _UNBOUND
+            and method not in _UNBOUND | MISSING_METHODS
             and hasattr(getattr(builtins, kind), method)
         ):
             yield _lacks(f"`{kind}.{method}` as a function: write `lambda value: value.{method}(…)`")

@@ -238,6 +238,14 @@ def test_half_a_character_in_a_text_is_refused(text: str) -> None:
     assert warnings("def process():\n    return ['\\U0001f600', '\\ud7ff', b'\\xed']") == []
 
 
+@pytest.mark.parametrize("name", sorted(MISSING_METHODS))
+def test_no_advice_names_a_method_that_is_missing(name: str) -> None:
+    for kind in (str, int, float, bytes, set):
+        if hasattr(kind, name):
+            found = warnings(f"def process():\n    return {kind.__name__}.{name}('a')")
+            assert found and not any(f"value.{name}" in text for text in found), found
+
+
 async def lacks(session: AsyncMontySession, code: str) -> bool:
     try:
         await session.feed_run(f"{code}\n1")
