@@ -6,8 +6,8 @@ from resolvers.workflows.exposures import ExposureArguments
 
 
 @strawberry.type(
-    description="How other systems and agents run a workflow: as a tool of `/mcp`, and by `POST /run/<name>`. They run the "
-    "published version, with the role RUNNER of their sign-in.",
+    description="How other systems run a workflow: by `POST /run/<name>`. They run the published version, with the role "
+    "RUNNER of their sign-in.",
 )
 class Expose:
     name: str
@@ -25,7 +25,9 @@ class ExposeInput:
     description: str | None = strawberry.field(
         default="", description="What it does, for callers and models; at most 2,000 characters."
     )
-    mcp: bool | None = strawberry.field(default=False, description="Make it a tool of the MCP server at `/mcp`.")
+    mcp: bool | None = strawberry.field(
+        default=False, description="Whether agents may have it as a tool. Only stored: this release has no MCP server."
+    )
     http: bool | None = strawberry.field(default=False, description="Run it by `POST /run/<name>`.")
 
     @property
