@@ -117,6 +117,8 @@ async def test_a_run_that_waits_for_a_person_shows_its_question_and_can_be_cance
         ("POST", "/run/double", {"json": {"n": 4}, "headers": {"Origin": "https://evil.example"}}, 403, "FORBIDDEN"),
         ("GET", "/run/double", {}, 405, "VALIDATION"),
         ("GET", "/run/runs/run_x", {}, 404, "NOT_FOUND"),
+        ("GET", "/run/runs/run_%00", {}, 400, "VALIDATION"),
+        ("POST", "/run/double?project=%00", {"json": {"n": 4}}, 400, "VALIDATION"),
         ("POST", "/run/runs/run_x/cancel", {}, 404, "NOT_FOUND"),
     ],
 )

@@ -53,6 +53,8 @@ class RequestGuard:
         """Return the context of the caller. Raises Problem and RequestRefused."""
         if (refusal := self._origins.refusal(request.headers)) is not None:
             raise RequestRefused(HTTPStatus.FORBIDDEN, refusal)
+        if "\0" in request.scope["path"] or "\0" in "".join(request.query_params.values()):
+            raise RequestRefused(HTTPStatus.BAD_REQUEST, "The address must not contain the character NUL (`%00`).")
         context = await self._create_context(request)
         working_for_caller(context)
         if context.policy.rates is not None:
