@@ -82,6 +82,8 @@ NAMED = {
     if (arguments := id_arguments(field))
 }
 UNKNOWN = {"id": "run_00000000000000000000000000", "projectId": "prj_7zzzzzzzzzzzzzzzzzzzzzzzzz"}
+EXAMPLES = {"String": '"x"'}
+"""Values of further required arguments by type; an empty object for the others."""
 IGNORED = ("validateSpec",)
 """Fields that take a project and read nothing of it."""
 
@@ -91,7 +93,7 @@ async def test_an_unknown_object_is_null_and_an_unknown_parent_is_an_error(conte
     field = (GRAPH.query_type or GraphQLObjectType("None", {})).fields[name]
     values: dict[str, Any] = {argument: UNKNOWN.get(argument, "x") for argument in NAMED[name]}
     rest = "".join(
-        f", {argument}: {{}}"
+        f", {argument}: {EXAMPLES.get(str(kind.type.of_type), '{}')}"
         for argument, kind in field.args.items()
         if isinstance(kind.type, GraphQLNonNull) and argument not in values
     )

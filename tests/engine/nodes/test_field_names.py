@@ -14,7 +14,7 @@ from tests.paths import ROOT
 
 NAME = re.compile(r"`([a-z]\w*(?:\.[a-z]\w*)+)`")
 NOT_FIELDS = re.compile(
-    r"(input|secrets|run|item|nodes|ctx|meta|re|json|datetime|\w+\.output|treadle)\b|.*\.(toml|py|lower)$"
+    r"(input|options|secrets|run|item|nodes|ctx|meta|re|json|datetime|\w+\.output|treadle)\b|.*\.(toml|py|lower)$"
 )
 """Names in templates, files and Python, which are no fields of a config."""
 FILES = {

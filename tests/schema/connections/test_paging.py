@@ -108,6 +108,10 @@ async def rows(context: Context, worker: JournalWorker, project: str) -> Rows:
         " VALUES ($1, $2, $3, 'RUN_FAILED', $4, '{}')",
         [(new_id("dlv"), project, endpoint_ids[0], run_id) for _ in range(COUNT)],
     )
+    await pool.executemany(
+        "INSERT INTO threads (id, project_id, key, last_number) VALUES ($1, $2, $1, 0)",
+        [(new_id("thr"), project) for _ in range(COUNT)],
+    )
     return Rows(
         {
             "Endpoint": endpoint_ids[0],
