@@ -29,7 +29,8 @@ from persistence.db.transient import is_content, retry_transient
 from persistence.events.publisher import items_of
 from persistence.events.run_transition import RunTransition
 from persistence.journal.buffer import BufferedEntry, JournalBuffer, Lane, resolve
-from persistence.journal.group_commit import ENDED, Batch, WrittenRun, statement
+from persistence.journal.group_commit import Batch, WrittenRun, statement
+from persistence.journal.group_statement import ENDED
 from persistence.journal.post_commit import PostCommit
 
 log = structlog.get_logger(__name__)
