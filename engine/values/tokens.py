@@ -1,4 +1,4 @@
-"""Estimates of tokens, for windows of conversations and reservations of budgets.
+"""Estimates of tokens, for the windows of conversations.
 
 Each model has its own tokenizer, and most of them are not public. So one estimate serves all models: a
 token for every three bytes of UTF-8. English has about four bytes in a token, program code and Chinese

@@ -181,7 +181,7 @@ def _arguments(batches: Sequence[Batch], mark: int, idle_limit_s: float | None) 
                 if isinstance(data, NodeChange):
                     size += _add_state(outputs, latest, entry, place, data.state, event)
             size += _add_checkpoint(checkpoints, entry, place)
-            size += sum(len(appended.message.content) for appended in entry.messages)
+            size += sum(len(appended.message.content.encode()) for appended in entry.messages)
         for state_place, state, output_place in latest.values():
             states.add(state.run_id, state.node_id, state_place, output_place, *node_state_values(state, _json))
         _add_run(runs, batch, place, size)

@@ -9,7 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from engine.events import LogRecorded, RunError
-from engine.runtime.ports import Entry, EntryRefused, Fenced, OpenWait, RunChange, StatusMoved
+from engine.runtime.ports import AppendedMessage, Entry, EntryRefused, Fenced, OpenWait, RunChange, StatusMoved
+from engine.sdk.node import ThreadMessage
 from engine.states import LogLevel, NodeStatus, RunStatus, WaitKind
 from persistence.caller import Caller
 from persistence.db.database import Database
@@ -203,7 +204,7 @@ async def test_a_failure_is_stored_with_the_entry_of_the_node_that_failed(
             assert await database.pool.fetchval(query, held.run_id) == (stored and stored.code)
 
 
-async def test_a_run_counts_every_stored_byte_of_its_events_and_its_output(
+async def test_a_run_counts_every_stored_byte_of_its_events_its_messages_and_its_output(
     database: Database, redis: Redis, caller: Caller, project: str
 ) -> None:
     query, sizes = "SELECT stored_bytes FROM runs WHERE id = $1", list[int]()
@@ -212,8 +213,11 @@ async def test_a_run_counts_every_stored_byte_of_its_events_and_its_output(
         for length in range(10, 74):
             await held.record(LogRecorded(LogLevel.INFO, "x" * length, None, {}))
             sizes.append(await database.pool.fetchval(query, held.run_id))
+        said = AppendedMessage("a chat", "a", 1, ThreadMessage("user", "é" * 100))
+        await held.commit(Entry(held.run_id, held.epoch, messages=[said]))
+        sizes.append(await database.pool.fetchval(query, held.run_id))
         end = RunChange(RunStatus.COMPLETED, RunStatus.RUNNING, "Ended", output="x" * 2000)
         await held.commit(Entry(held.run_id, held.epoch, change=end))
         sizes.append(await database.pool.fetchval(query, held.run_id))
     added = [after - before for before, after in pairwise(sizes)]
-    assert added == [*range(added[0], added[0] + 63), 2002]
+    assert added == [*range(added[0], added[0] + 63), 200, 2002]
