@@ -154,10 +154,6 @@ class RunNodeContext:
         key = f"{self.idempotency_key}/{index}"
         return MapItemScope(item_names, self.scope.get(SECRETS, {}), self._redactor, key)
 
-    def add_names(self, names: Mapping[str, Any]) -> None:
-        """Let templates see further values. A node of the run hides a value with its id."""
-        self.scope = {**names, **self.scope}
-
     def begin_attempt(self, number: int) -> None:
         self.attempt = number
 
@@ -195,9 +191,10 @@ class RunNodeContext:
         """Mask all secrets in a value. Everything that leaves the node call passes here."""
         return off_loop(self._redactor.redact_value, value, self._redactor.weight)
 
-    def render(self, value: JSON) -> JSON:
+    def render(self, value: JSON, names: Mapping[str, JSON] | None = None) -> JSON:
+        scope = {**names, **self.scope} if names else self.scope
         with self._evaluation() as secret_results:
-            rendered = evaluator.render(value, self.scope, secret_results)
+            rendered = evaluator.render(value, scope, secret_results)
             self._hide_results(secret_results)
             if isinstance(value, dict | list):
                 # Many texts that share one large value cost nothing until the result is stored.

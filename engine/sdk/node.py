@@ -186,8 +186,12 @@ class NodeContext(Protocol):
         """Long-lived resources of the process by name, such as `http`, `tools` and `runs`."""
         ...
 
-    def render(self, value: JSON) -> JSON:
+    def render(self, value: JSON, names: Mapping[str, JSON] | None = None) -> JSON:
         """Render every template inside `value`.
+
+        Args:
+            value: A template, or JSON with templates in it.
+            names: Further values that the templates see. A node of the run hides one with its id.
 
         Raises:
             NodeFailure: With code TEMPLATE, if a template is wrong or its evaluation fails.

@@ -6,14 +6,12 @@ of a map, have an empty conversation and store nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from pydantic import AliasChoices, Field
 
 from engine.errors import NodeFailure
 from engine.expressions.analysis import THREAD, references
-from engine.runtime.node_context import RunNodeContext
 from engine.sdk.node import NodeConfig, NodeContext, ThreadMessage
 from engine.sdk.resources import Threads
 from engine.types import JSON
@@ -44,29 +42,32 @@ class Memory(NodeConfig):
     )
 
 
-async def load_thread(memory: Memory | None, texts: JSON, ctx: NodeContext) -> list[ThreadMessage]:
-    """Read the messages of the window, and let templates see them as `thread`.
-
-    Args:
-        memory: The config of the node; None if it only may name `thread`.
-        texts: The templates of the node.
-        ctx: The context of the node.
+async def load_thread(memory: Memory | None, ctx: NodeContext) -> list[ThreadMessage]:
+    """Read the messages of the window; none in a run without a thread.
 
     Raises:
         NodeFailure: This process has no access to threads.
     """
-    is_named = any(THREAD in references(text) for text in _texts(texts) if THREAD in text)
-    messages: list[ThreadMessage] = []
-    if ctx.thread_key is not None and (is_named or memory is not None):
-        threads: Threads | None = ctx.resources.get("threads")
-        if threads is None:
-            raise NodeFailure("CONFIG", "this process has no access to threads")
-        window = WINDOW if memory is None else memory.max_tokens
-        messages = await threads.load(ctx.project_id, ctx.thread_key, window)
-    if is_named:
-        view = [{"role": message.role, "content": message.content} for message in messages]
-        cast(RunNodeContext, ctx).add_names({THREAD: {"key": ctx.thread_key, "messages": view}})
-    return messages
+    if ctx.thread_key is None:
+        return []
+    threads: Threads | None = ctx.resources.get("threads")
+    if threads is None:
+        raise NodeFailure("CONFIG", "this process has no access to threads")
+    window = WINDOW if memory is None else memory.max_tokens
+    return await threads.load(ctx.project_id, ctx.thread_key, window)
+
+
+def names_thread(templates: JSON) -> bool:
+    """Whether a template in a value names `thread`."""
+    return any(THREAD in references(text) for text in _texts(templates) if THREAD in text)
+
+
+def as_view(messages: Sequence[ThreadMessage], ctx: NodeContext) -> dict[str, JSON]:
+    """Return what templates see as `thread`."""
+    return {
+        "key": ctx.thread_key,
+        "messages": [{"role": message.role, "content": message.content} for message in messages],
+    }
 
 
 def _texts(value: JSON) -> Iterator[str]:

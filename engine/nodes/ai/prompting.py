@@ -1,7 +1,7 @@
 """The parts that `llm` and `agent` share: config, rendered messages, model and time limit."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple, Self
@@ -13,8 +13,9 @@ from pydantic import AliasChoices, Field, TypeAdapter, ValidationError, model_va
 from engine.chat_models.base import ChatModel, Sampling
 from engine.chat_models.catalog import Models
 from engine.errors import NodeFailure
+from engine.expressions.analysis import THREAD
 from engine.invalid_values import sentences
-from engine.nodes.ai.memory import Memory, as_chat, load_thread
+from engine.nodes.ai.memory import Memory, as_chat, as_view, load_thread, names_thread
 from engine.sdk.node import NodeConfig, NodeContext
 from engine.types import JSON
 
@@ -141,9 +142,9 @@ async def open_conversation(config: PromptConfig, ctx: NodeContext) -> Conversat
     Raises:
         NodeFailure: TEMPLATE or CONFIG.
     """
-    texts = [config.system, config.prompt, config.model_dump(include={"messages"})]
-    thread = await load_thread(config.memory, texts, ctx)
-    messages = _render_messages(config, ctx)
+    is_named = names_thread(_templates(config))
+    thread = await load_thread(config.memory, ctx) if is_named or config.memory is not None else []
+    messages = _render_messages(config, ctx, {THREAD: as_view(thread, ctx)} if is_named else {})
     own = [ROLES[str(message["role"])](content=message["content"]) for message in messages]
     if config.memory is None or not thread:
         ctx.note_input({"model": config.model, "messages": messages})
@@ -154,16 +155,22 @@ async def open_conversation(config: PromptConfig, ctx: NodeContext) -> Conversat
     return Conversation([*own[:first], *as_chat(thread), *own[first:]], own)
 
 
-def _render_messages(config: PromptConfig, ctx: NodeContext) -> list[dict[str, JSON]]:
+def _templates(config: PromptConfig) -> list[JSON]:
+    messages = config.messages
+    contents: JSON = messages if isinstance(messages, str) else [message.content for message in messages or ()]
+    return [config.system, config.prompt, contents]
+
+
+def _render_messages(config: PromptConfig, ctx: NodeContext, names: Mapping[str, JSON]) -> list[dict[str, JSON]]:
     messages: list[dict[str, JSON]] = []
     if config.system is not None:
-        messages.append({"role": "system", "content": _as_text(ctx.render(config.system))})
+        messages.append({"role": "system", "content": _as_text(ctx.render(config.system, names))})
     if config.messages is None:
-        messages.append({"role": "user", "content": _as_text(ctx.render(config.prompt))})
+        messages.append({"role": "user", "content": _as_text(ctx.render(config.prompt, names))})
     elif isinstance(config.messages, str):
-        messages += _conversation(ctx.render(config.messages))
+        messages += _conversation(ctx.render(config.messages, names))
     else:
-        messages += _conversation(ctx.render([message.model_dump() for message in config.messages]))
+        messages += _conversation(ctx.render([message.model_dump() for message in config.messages], names))
     return messages
 
 
