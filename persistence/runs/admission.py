@@ -67,7 +67,7 @@ async def admit(connection: AsyncConnection, caller: Caller, new: NewRun, deadli
         Busy: The limit is reached and the spec rejects further runs.
     """
     limit, thread = new.limit, new.options.thread
-    if limit is None or new.admission is OnLimit.QUEUE:
+    if limit is None or new.is_queued_at_limit:
         return []
     # The workflow is locked before its runs, in the order of every other transaction: it may be
     # being deleted.

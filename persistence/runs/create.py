@@ -90,6 +90,11 @@ class NewRun:
         """The effect on this run while `limit` runs with its concurrency key are active."""
         return self.on_limit if self.options.thread is None else self.options.thread.on_busy
 
+    @property
+    def is_queued_at_limit(self) -> bool:
+        """Whether it is accepted in any case, and ends no other run. Else `admission.admit` decides under a lock."""
+        return self.limit is None or self.admission is OnLimit.QUEUE
+
 
 async def accept(connection: AsyncConnection, caller: Caller, new: NewRun) -> CommandResult:
     """Insert the run with its event 1.

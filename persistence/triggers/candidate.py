@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from engine.sdk.trigger import PollResult
-from engine.states import OnLimit
 from engine.types import JSON
 from persistence.triggers.events import Firing, RecordedFiring
 from persistence.triggers.trigger import Trigger
@@ -47,7 +46,7 @@ class Candidate:
     @property
     def is_alone(self) -> bool:
         """Whether it needs a transaction of its own: it may cancel runs, or wait for other admissions."""
-        return any(one.new is not None and one.new.admission is not OnLimit.QUEUE for one in self.firings)
+        return any(one.new is not None and not one.new.is_queued_at_limit for one in self.firings)
 
 
 def unchanged(trigger: Trigger, version_id: str | None) -> Candidate:

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from engine.states import OnLimit, TriggerEventStatus
+from engine.states import TriggerEventStatus
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.ids import Prefix, new_id
@@ -115,7 +115,7 @@ async def record(
         with_ids[index] = admitted = await admit(firing)
         if not _starts(admitted):
             written[index] = await _refuse(connection, admitted, written[index])
-        elif _is_limited(admitted):
+        elif admitted.new is not None and not admitted.new.is_queued_at_limit:
             # The next run of its workflow is admitted only after this one has been inserted.
             accepted |= await _accept(connection, {index: admitted})
     accepted |= await _accept(
@@ -133,13 +133,6 @@ async def record(
 
 def _starts(firing: Firing) -> bool:
     return firing.new is not None and firing.status in (STATUS.FIRED, STATUS.TEST)
-
-
-def _is_limited(firing: Firing) -> bool:
-    """Whether the run is refused, or cancels another one, when the limit of its workflow is reached."""
-    return (
-        firing.new is not None and firing.new.concurrency_limit is not None and firing.new.on_limit is not OnLimit.QUEUE
-    )
 
 
 async def _accept(connection: AsyncConnection, firings: Mapping[int, Firing]) -> dict[int, CommandResult]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.isolation import suspension
 from engine.problems import FieldProblem
-from engine.states import OnLimit, RunMode, RunStatus, WaitKind
+from engine.states import RunMode, RunStatus, WaitKind
 from engine.types import JSON
 from persistence.feed.rest_waiter import POLL_S
 from persistence.problems import Invalid, Problem
@@ -162,7 +162,7 @@ async def _begin(context: Context, arguments: StartArguments, operation: str, *,
     cached = checked_versions.get(version_id) if version_id is not None and arguments.draft_revision is None else None
     if cached is not None and cached.workflow_id == workflow_id and arguments.idempotency_key is None:
         new = await suspension.call(_new, arguments, cached, start=start)
-        if new.admission is OnLimit.QUEUE:
+        if new.is_queued_at_limit:
             # Its version is cached, so that accepting it takes one statement.
             return await shielded(_accept_alone(context, new))
 
@@ -198,7 +198,7 @@ async def _guess(context: Context, arguments: StartArguments, operation: str, *,
         new = await suspension.call(_new, arguments, version, start=start)
     except Problem:
         return None
-    return new if new.admission is OnLimit.QUEUE else None
+    return new if new.is_queued_at_limit else None
 
 
 async def _accept_guessed(context: Context, new: NewRun) -> Run | None:
