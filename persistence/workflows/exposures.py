@@ -8,18 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, Text, cast, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from engine.states import VersionStatus
+from engine.types import JSON
 from persistence.caller import Caller
 from persistence.db.tables import exposures, versions
 from persistence.problems import Limit, invalid
 
 MAX_EXPOSURES = 200
 """Most exposed workflows of one project. Each is in the list of tools, which a model reads."""
+MAX_SPEC_BYTES = 4 * 1024**2
+"""Most bytes of the inputs and outputs of all workflows that one caller lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,22 @@ class Exposure:
         return {name: value for name, value in asdict(self).items() if name not in ("workflow_id", "project_id")}
 
 
+@dataclass(frozen=True, slots=True)
+class PublishedExposure:
+    """How a workflow is exposed, and the version that is published now."""
+
+    exposure: Exposure
+    version_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExposedSpec:
+    """What callers see of the spec of an exposed version: its `inputs` and `outputs`, or None."""
+
+    inputs: JSON
+    outputs: JSON
+
+
 _COLUMNS = [exposures.c[name] for name in Exposure.__slots__]
 
 
@@ -63,16 +82,13 @@ async def get_many(connection: AsyncConnection, caller: Caller, workflow_ids: Se
     return {row["workflow_id"]: _exposure_of(row) for row in rows.mappings()}
 
 
-async def published(connection: AsyncConnection, caller: Caller, name: str | None = None) -> list[tuple[Exposure, str]]:
-    """List the exposures of workflows with a published version, and the ids of these versions.
+async def published(connection: AsyncConnection, caller: Caller, name: str | None = None) -> list[PublishedExposure]:
+    """List the exposures of workflows with a published version, in the order of names, then of projects.
 
     Args:
         connection: A connection of the caller.
         caller: Only exposures of projects of the caller are returned.
         name: Only those with this name; None for all.
-
-    Returns:
-        Exposures with version ids, in the order of names, then of projects.
     """
     query = _visible(caller).add_columns(versions.c.id.label("version_id"))
     query = query.join(versions, versions.c.workflow_id == exposures.c.workflow_id)
@@ -80,7 +96,25 @@ async def published(connection: AsyncConnection, caller: Caller, name: str | Non
     if name is not None:
         query = query.where(exposures.c.name == name)
     rows = await connection.execute(query.order_by(exposures.c.name, exposures.c.project_id))
-    return [(_exposure_of(row), row["version_id"]) for row in rows.mappings()]
+    return [PublishedExposure(_exposure_of(row), row["version_id"]) for row in rows.mappings()]
+
+
+async def read_specs(connection: AsyncConnection, version_ids: Sequence[str]) -> dict[str, ExposedSpec]:
+    """Read what callers see of the specs of versions that `published` has returned.
+
+    Raises:
+        Limit: They have more than MAX_SPEC_BYTES.
+    """
+    parts = versions.c.spec["inputs"], versions.c.spec["outputs"]
+    size = sum((func.coalesce(func.octet_length(cast(part, Text)), 0) for part in parts), literal(0))
+    chosen = versions.c.id.in_(version_ids)
+    if (await connection.scalar(select(func.sum(size)).where(chosen)) or 0) > MAX_SPEC_BYTES:
+        mebibytes = MAX_SPEC_BYTES // 1024**2
+        raise Limit(
+            f"The inputs and outputs of the exposed workflows have more than {mebibytes} MiB: choose a project."
+        )
+    rows = await connection.execute(select(versions.c.id, *parts).where(chosen))
+    return {id: ExposedSpec(inputs, outputs) for id, inputs, outputs in rows}
 
 
 async def put(connection: AsyncConnection, exposure: Exposure) -> None:

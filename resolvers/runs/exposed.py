@@ -12,12 +12,13 @@ from engine.types import JSON
 from persistence.problems import NotFound, invalid
 from persistence.runs.run import Run
 from persistence.runs.waits import Wait
+from persistence.workflows.exposures import PublishedExposure
 from resolvers.authorise import require
 from resolvers.context import Context
 from resolvers.permissions import QUERIES
 from resolvers.runs import start
 from resolvers.runs.large_values import run_value
-from resolvers.workflows.exposures import ExposedVersion, exposed_versions
+from resolvers.workflows.exposures import list_exposed
 
 Channel = Literal["http", "mcp"]
 """The flag of an exposure that a caller uses."""
@@ -41,16 +42,14 @@ class ExposedCall:
     idempotency_key: str | None = None
 
 
-async def find(context: Context, channel: Channel, name: str, project: str | None) -> ExposedVersion:
+async def find(context: Context, channel: Channel, name: str, project: str | None) -> PublishedExposure:
     """Return the published version that a name means for the caller.
 
     Raises:
         NotFound: No workflow that the caller may run is exposed under the name.
         Invalid: Workflows of several projects are, and none of them is chosen.
     """
-    found = [
-        one for one in await exposed_versions(context, project=project, name=name) if getattr(one.exposure, channel)
-    ]
+    found = [one for one in await list_exposed(context, project=project, name=name) if getattr(one.exposure, channel)]
     if not found:
         raise NotFound(
             name, "It is the name of a published workflow that is exposed, in a project where you may run it."
@@ -72,7 +71,7 @@ async def run_exposed(context: Context, channel: Channel, call: ExposedCall) -> 
     chosen = await find(context, channel, call.name, call.project)
     arguments = start.StartArguments(
         workflow_id=chosen.exposure.workflow_id,
-        version_id=chosen.version.id,
+        version_id=chosen.version_id,
         inputs=call.inputs,
         mode=RunMode.SYNC if call.wait_ms else RunMode.ASYNC,
         timeout_ms=call.wait_ms,

@@ -5,6 +5,7 @@ each call, so nothing here is kept in memory.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from engine.types import JSON
 from persistence.caller import Caller
 from persistence.problems import NotFound, invalid
-from persistence.workflows import exposures, projects, versions
-from persistence.workflows.exposures import Exposure
-from persistence.workflows.versions import Version
+from persistence.workflows import exposures, projects
+from persistence.workflows.exposures import ExposedSpec, Exposure, PublishedExposure
 from persistence.workflows.workflows import Workflow
 from resolvers.authorise import require
 from resolvers.context import Context
@@ -39,26 +39,25 @@ class ExposureArguments:
 
 
 @dataclass(frozen=True, slots=True)
-class ExposedVersion:
-    """A published version, and how its workflow is exposed."""
+class ExposedSchemas:
+    """The schemas of an exposed workflow."""
 
     exposure: Exposure
-    version: Version
+    spec: ExposedSpec
 
     @property
-    def input_schema(self) -> JSON:
+    def inputs(self) -> JSON:
         """The JSON Schema of the inputs; an empty schema, which accepts everything, if the spec has none."""
-        schema: JSON = self.version.spec.get("inputs")
-        return {} if schema is None else schema
+        return {} if self.spec.inputs is None else self.spec.inputs
 
     @property
-    def output_schema(self) -> JSON:
-        """The JSON Schema of the output: of the names in `outputs`; None if the spec does not name them."""
-        outputs = self.version.spec.get("outputs")
-        if outputs is None:
-            return None
-        properties: dict[str, JSON] = {name: {} for name in outputs}
-        return {"type": "object", "properties": properties, "required": list(outputs), "additionalProperties": False}
+    def output(self) -> JSON:
+        """The JSON Schema of the output: of the names in `outputs`; an empty one if the spec does not name them."""
+        names = self.spec.outputs
+        if names is None:
+            return {}
+        properties: dict[str, JSON] = {name: {} for name in names}
+        return {"type": "object", "properties": properties, "required": list(names), "additionalProperties": False}
 
 
 def checked(workflow: Workflow, arguments: ExposureArguments) -> Exposure:
@@ -118,16 +117,21 @@ async def project_ids(context: Context, project: str | None) -> list[str]:
     return [chosen]
 
 
-async def exposed_versions(
+async def list_exposed(
     context: Context, *, project: str | None = None, name: str | None = None
-) -> list[ExposedVersion]:
-    """List the published versions of exposed workflows that the caller may run, in the order of names.
+) -> list[PublishedExposure]:
+    """List the exposed workflows with a published version that the caller may run, in the order of names.
 
     Raises NotFound and Forbidden for a `project`; see `project_ids`.
     """
     allowed = set(await project_ids(context, project))
     async with context.read() as connection:
         listed = await exposures.published(connection, context.caller, name)
-        chosen = {version_id: exposure for exposure, version_id in listed if exposure.project_id in allowed}
-        found = await versions.get_many(connection, context.caller, list(chosen))
-    return [ExposedVersion(exposure, found[id]) for id, exposure in chosen.items() if id in found]
+    return [one for one in listed if one.exposure.project_id in allowed]
+
+
+async def schemas_of(context: Context, chosen: Sequence[PublishedExposure]) -> list[ExposedSchemas]:
+    """Return the schemas of exposed workflows. Raises Limit."""
+    async with context.read() as connection:
+        specs = await exposures.read_specs(connection, [one.version_id for one in chosen])
+    return [ExposedSchemas(one.exposure, specs[one.version_id]) for one in chosen if one.version_id in specs]

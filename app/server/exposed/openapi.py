@@ -16,16 +16,17 @@ from starlette.routing import Route
 from app.server.exposed.guard import RequestGuard
 from app.server.negotiation import PLAIN_JSON
 from app.server.responses import json_response
+from engine.isolation.computation import compute
 from engine.release import VERSION
 from engine.states import RunStatus
 from engine.types import JSON
 from persistence.caller import CallerKind
 from persistence.problems import ProblemCode
 from resolvers.context import Context
-from resolvers.workflows.exposures import ExposedVersion, exposed_versions
+from resolvers.workflows.exposures import ExposedSchemas, list_exposed, schemas_of
 
 POINTS = 20
-"""The price of the document. Each version of it is read."""
+"""The price of the document. The schemas of all its workflows are read."""
 _REFERENCES = ("$ref", "$dynamicRef")
 _VALUES = ("const", "enum", "default", "examples")
 """Keywords whose values are data."""
@@ -117,14 +118,16 @@ class OpenApiRoute:
 
     async def document(self, request: Request, context: Context) -> Response:
         """Return the document of the caller."""
-        found = await exposed_versions(context, project=request.query_params.get("project"))
-        by_http = [one for one in found if one.exposure.http]
-        document = make_document(by_http, self._public_url, has_sign_in=context.caller.kind is not CallerKind.LOCAL)
-        return json_response(orjson.dumps(document), 200, PLAIN_JSON, {"Cache-Control": "no-store"})
+        found = await list_exposed(context, project=request.query_params.get("project"))
+        by_http = await schemas_of(context, [one for one in found if one.exposure.http])
+        has_sign_in = context.caller.kind is not CallerKind.LOCAL
+        # Schemas of 4 MiB take a second.
+        body = await compute(lambda: orjson.dumps(make_document(by_http, self._public_url, has_sign_in=has_sign_in)))
+        return json_response(body, 200, PLAIN_JSON, {"Cache-Control": "no-store"})
 
 
-def make_document(exposed: Sequence[ExposedVersion], server_url: str, *, has_sign_in: bool) -> dict[str, Any]:
-    """Return the OpenAPI document of exposed versions.
+def make_document(exposed: Sequence[ExposedSchemas], server_url: str, *, has_sign_in: bool) -> dict[str, Any]:
+    """Return the OpenAPI document of exposed workflows.
 
     Names that several projects expose are left out: a document of one project has them.
     """
@@ -133,8 +136,8 @@ def make_document(exposed: Sequence[ExposedVersion], server_url: str, *, has_sig
     schemas: dict[str, Any] = {"Problems": _PROBLEMS, "RunError": _ERROR, "Question": _QUESTION, "Run": _run_schema({})}
     for one in chosen:
         name = one.exposure.name
-        schemas[f"{name}.inputs"] = _moved(one.input_schema, f"#/components/schemas/{name}.inputs")
-        schemas[f"{name}.run"] = _run_schema({} if one.output_schema is None else one.output_schema)
+        schemas[f"{name}.inputs"] = _moved(one.inputs, f"#/components/schemas/{name}.inputs")
+        schemas[f"{name}.run"] = _run_schema(one.output)
     security = {"bearer": {"type": "http", "scheme": "bearer"}}
     return {
         "openapi": "3.1.0",
@@ -150,8 +153,8 @@ def make_document(exposed: Sequence[ExposedVersion], server_url: str, *, has_sig
     }
 
 
-def _start(one: ExposedVersion) -> dict[str, Any]:
-    """Return the operation that starts a run of a version."""
+def _start(one: ExposedSchemas) -> dict[str, Any]:
+    """Return the operation that starts a run of a workflow."""
     name = one.exposure.name
     run = {"$ref": f"#/components/schemas/{name}.run"}
     failed = _content({"anyOf": [run, {"$ref": "#/components/schemas/Problems"}]})

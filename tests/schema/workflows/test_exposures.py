@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from persistence.caller import Caller, Role
+from persistence.problems import Limit
+from persistence.workflows import exposures
 from resolvers.context import Context
-from resolvers.workflows.exposures import exposed_versions
-from tests.schema_client import call, mutate, new_workflow
+from resolvers.workflows.exposures import list_exposed, schemas_of
+from tests.schema_client import LINEAR, call, mutate, new_workflow
 
 EXPOSE = "workflow { expose { name description mcp http } }"
 TOOL = {"name": "summarise", "description": "Summarises a text.", "mcp": True, "http": False}
@@ -25,7 +27,7 @@ async def publish(context: Context, workflow_id: str) -> None:
 
 
 async def names(context: Context, **where: str) -> list[str]:
-    return [one.exposure.name for one in await exposed_versions(context, **where)]
+    return [one.exposure.name for one in await list_exposed(context, **where)]
 
 
 async def test_an_exposure_is_set_kept_replaced_and_cleared(context: Context) -> None:
@@ -93,3 +95,19 @@ async def test_only_published_workflows_that_the_caller_may_run_are_exposed(cont
         assert await names(other) == expected
     await mutate(context, "deleteWorkflow", "deletedId", id=workflow_id)
     assert await names(context) == []
+
+
+async def test_large_schemas_are_refused_before_they_are_read(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"type": "object", "description": "é" * 100}
+    spec = {**LINEAR, "inputs": inputs, "outputs": {"total": "{{ end.output }}"}}
+    created = await mutate(context, "createWorkflow", "workflow { id }", name="w", spec=spec)
+    await expose(context, created["workflow"]["id"], TOOL)
+    await publish(context, created["workflow"]["id"])
+    chosen = await list_exposed(context)
+    [schemas] = await schemas_of(context, chosen)
+    assert (schemas.inputs, schemas.output["required"]) == (inputs, ["total"])
+    monkeypatch.setattr(exposures, "MAX_SPEC_BYTES", 200)
+    with pytest.raises(Limit, match="choose a project"):
+        await schemas_of(context, chosen)
