@@ -11,6 +11,7 @@ Packages:
 Modules:
 
 - `settings`: all settings, read from the environment.
+- `retention_settings`: the settings of retention, which `settings` inherits.
 - `sign_in_settings`: the settings of sign-in, which `settings` inherits.
 - `setting_errors`: the lines of a process that does not start because of its settings.
 - `setting_types`: the types of settings whose values are checked.

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import DotEnvSettingsSource, SettingsConfigDict
 
+from app.retention_settings import RetentionSettings
 from app.setting_errors import PREFIX as PREFIX
 from app.setting_errors import error_line, json_line
 from app.setting_errors import ownership_problem as ownership_problem
@@ -32,7 +33,7 @@ from app.sign_in_settings import SignInSettings
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
-class Settings(SignInSettings):
+class Settings(RetentionSettings, SignInSettings):
     """The settings of one process.
 
     Names that end in `_s` are in seconds, `_days` in days, `_mb` in MiB. Each description says what
@@ -276,33 +277,6 @@ class Settings(SignInSettings):
         description="Time that a run may be PAUSED or WAITING before it is CANCELLED with the error DEADLINE, counted from "
         "its first open timer if it has one (`deadlineAt` in the API). It applies to runs that pause or wait from now "
         "on. `never`: no deadline. Increase it if people answer later.",
-    )
-    retention_history_days: Annotated[float | None, NEVER] = Field(
-        30,
-        gt=0,
-        description="Time after the end of a run at which its events, checkpoints and node data are deleted. The run and "
-        "its output stay, with `historyExpiredAt` in the API. Runs of one time are deleted together, so it may be "
-        "a tenth later. Events of triggers are deleted at the same age. `never` keeps them. Reduce it if the database "
-        "grows too large.",
-    )
-    retention_runs_days: Annotated[float | None, NEVER] = Field(
-        None,
-        gt=0,
-        description="Time after its end at which a run itself is deleted. Set it if runs must not be kept, or if lists "
-        "grow too large.",
-    )
-    retention_threads_days: Annotated[float | None, NEVER] = Field(
-        None,
-        gt=0,
-        description="Time without a new message after which a thread is deleted with its messages. Set it if conversations "
-        "must not be kept.",
-    )
-    kept_events_days: float = Field(
-        7,
-        gt=0,
-        le=3650,
-        description="Time for which an event for a key is kept if no run waits for it. It applies to events that come from now "
-        "on. Increase it if events come long before the runs that wait for them.",
     )
     trigger_max_failures: int = Field(
         20,

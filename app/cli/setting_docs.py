@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from app.retention_settings import RetentionSettings
 from app.settings import PREFIX, Settings
 from app.sign_in_settings import SignInSettings
 
@@ -31,9 +32,9 @@ COMPUTED = {"sandbox_processes": "cores, 2 to 4"}
 
 def render_page() -> str:
     """Render the whole page as Markdown."""
-    sign_in = SignInSettings.model_fields
-    others = [name for name in Settings.model_fields if name not in sign_in]
-    return HEAD + "".join(map(_row, [*others, *sign_in]))
+    inherited = [*RetentionSettings.model_fields, *SignInSettings.model_fields]
+    own = [name for name in Settings.model_fields if name not in inherited]
+    return HEAD + "".join(map(_row, [*own, *inherited]))
 
 
 def _row(name: str) -> str:
