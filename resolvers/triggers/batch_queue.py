@@ -21,12 +21,12 @@ MOST_BATCHES = 6
 """Batches that are executed at once. A process has ten connections in each of its pools."""
 MOST_WAITING = 2_000
 MOST_BYTES = 64 * 1024 * 1024
-"""Items, and their bytes, that are in the queue at once."""
+"""Items, and their bytes, that are in the queue at once. One key has at most half of them."""
 MOST_OF_BATCH, MOST_BYTES_OF_BATCH = 50, 1024 * 1024
 
 
 class TooManyWaiting(Exception):
-    """As many items as may be in the queue are in it."""
+    """As many items as may be in the queue, or may be of one key, are in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,21 @@ class _Entry:
     size: int
     result: "asyncio.Future[Any]"
     context: Context = field(default_factory=copy_context)
+
+
+@dataclass(slots=True)
+class _Use:
+    """The items, and their bytes, that are in the queue."""
+
+    count: int = 0
+    bytes: int = 0
+
+    def add(self, count: int, bytes: int) -> None:
+        self.count, self.bytes = self.count + count, self.bytes + bytes
+
+    def has_place(self, size: int, most: int, most_bytes: int) -> bool:
+        """Whether one more item is within the bounds. One that is larger than the bound may be alone."""
+        return self.count < most and (not self.count or not size or self.bytes + size <= most_bytes)
 
 
 class BatchQueue:
@@ -55,7 +70,7 @@ class BatchQueue:
         self._ready: deque[Hashable] = deque()
         """The keys that have waiting entries and no batch, in turn."""
         self._batches: dict[Hashable, asyncio.Task[None]] = {}
-        self._count = self._bytes = 0
+        self._use, self._use_of_keys = _Use(), dict[Hashable, _Use]()
 
     async def add(self, key: Hashable, item: ItemT, execute: Execute[ItemT, ResultT], size: int = 0) -> ResultT:
         """Add an item, and return its result.
@@ -69,11 +84,14 @@ class BatchQueue:
             size: The bytes that the item holds.
 
         Raises:
-            TooManyWaiting: Nothing was added.
+            TooManyWaiting: The queue is full, or the key has its half. Nothing was added.
         """
-        if self._count >= self._most_waiting or (self._count and self._bytes + size > self._most_bytes):
+        of_key = self._use_of_keys.get(key, _Use())
+        most, most_bytes = self._most_waiting, self._most_bytes
+        if not (self._use.has_place(size, most, most_bytes) and of_key.has_place(size, most // 2, most_bytes // 2)):
             raise TooManyWaiting
-        self._count, self._bytes = self._count + 1, self._bytes + size
+        self._use.add(1, size)
+        self._use_of_keys.setdefault(key, of_key).add(1, size)
         entry = _Entry(item, execute, size, asyncio.get_running_loop().create_future())
         if key not in self._waiting:
             self._waiting[key] = deque()
@@ -114,8 +132,11 @@ class BatchQueue:
             self._end(key, batch)
 
     def _end(self, key: Hashable, batch: list[_Entry]) -> None:
-        self._count -= len(batch)
-        self._bytes -= sum(entry.size for entry in batch)
+        count, size = len(batch), sum(entry.size for entry in batch)
+        self._use.add(-count, -size)
+        self._use_of_keys[key].add(-count, -size)
+        if not self._use_of_keys[key].count:
+            del self._use_of_keys[key]
         del self._batches[key]
         if key in self._waiting:
             self._ready.append(key)

@@ -48,18 +48,32 @@ async def test_what_comes_during_a_batch_is_the_next_batch_and_keys_take_turns()
 
 
 async def test_an_item_over_a_bound_is_refused_and_leaves_the_others() -> None:
-    queue, record = BatchQueue(most_waiting=3, most_bytes=10), Recorder()
+    queue, record = BatchQueue(most_waiting=4, most_bytes=10), Recorder()
     first = record.add(queue, "a", 1, 9)
     await asyncio.sleep(0)
     with pytest.raises(TooManyWaiting):
         await record.add(queue, "b", 2, 2)
-    others = [record.add(queue, "b", 3), record.add(queue, "a", 4)]
+    others = [record.add(queue, "b", 3), record.add(queue, "a", 4), record.add(queue, "b", 5)]
     await asyncio.sleep(0)
     with pytest.raises(TooManyWaiting):
-        await record.add(queue, "c", 5)
+        await record.add(queue, "c", 6)
     record.go.set()
-    assert [await first, *[await one for one in others]] == [2, 6, 8]
+    assert [await first, *[await one for one in others]] == [2, 6, 8, 10]
     assert await record.add(queue, "a", 6, 1000) == 12, "an item that is larger than the bound is alone"
+
+
+@pytest.mark.parametrize(("most", "most_bytes", "size"), [(4, 1000, 1), (100, 40, 10)])
+async def test_one_key_leaves_half_of_the_queue_to_the_others(most: int, most_bytes: int, size: int) -> None:
+    queue, record = BatchQueue(most_waiting=most, most_bytes=most_bytes), Recorder()
+    tasks = [record.add(queue, "a", number, size) for number in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooManyWaiting):
+        await record.add(queue, "a", 3, size)
+    tasks += [record.add(queue, "b", number, size) for number in (3, 4)]
+    await asyncio.sleep(0)
+    record.go.set()
+    assert await asyncio.gather(*tasks) == [2, 4, 6, 8]
+    assert await record.add(queue, "a", 5, size) == 10
 
 
 async def test_errors_belong_to_their_items_and_a_cancelled_caller_to_none() -> None:
