@@ -6,7 +6,8 @@ docs/spec.md lists it for authors. The tests compare the lists here with the san
 import ast
 import builtins
 import re._parser as sre  # type: ignore[import-not-found]
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from engine.nodes.code.source import never_makes_exception, parse_source
 from engine.sdk.node import ConfigWarning
@@ -56,29 +57,56 @@ _SYNTAX: dict[type[ast.AST], str] = {
 if (try_star := getattr(ast, "TryStar", None)) is not None:
     _SYNTAX[try_star] = "`except*`"
 _BUILT_IN_TYPES = frozenset(["bytes", "dict", "float", "int", "list", "set", "str", "tuple"])
+_METHODS = frozenset(name for kind in (str, list, dict, set) for name in dir(kind) if not name.startswith("_"))
 _UNBOUND = frozenset(["fromkeys", "fromhex"])
-_CALLS_ITS_ARGUMENT = frozenset(["filter", "map", "reduce", "sorted", "max", "min"])
+_ENCODINGS = frozenset(["ascii", "u8", "us-ascii", "utf", "utf-8", "utf8"])
+"""The encodings of texts without a byte order that the sandbox has, as Python writes them."""
 _EMPTY_MATCHES = frozenset(["findall", "finditer", "split", "sub", "subn"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What the checks of one node need to know of the whole source."""
+
+    code: str
+    functions: frozenset[str]
+    """The functions that it defines."""
+    defined: frozenset[str]
+    """The names that it defines or assigns."""
+    members: frozenset[str]
+    """The names of the attributes and methods of its own objects."""
+    modules: Mapping[str, str]
+    """The modules that it imports, by the names that it gives them."""
+    called: frozenset[ast.expr]
+    """The expressions that it calls."""
+
+    @classmethod
+    def of(cls, code: str, module: ast.Module) -> "_Source":
+        nodes = list(ast.walk(module))
+        functions = frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef))
+        stored = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        attributes = {
+            node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        }
+        imports = [alias for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        modules = {alias.asname or alias.name: alias.name for alias in imports}
+        called = frozenset(node.func for node in nodes if isinstance(node, ast.Call))
+        return cls(code, functions, functions | stored, functions | stored | attributes, modules, called)
 
 
 def limitations(code: str) -> list[ConfigWarning]:
     """Return what in a source the sandbox lacks or does in another way than CPython, in its order."""
     module = parse_source(code)
-    functions = {node.name for node in ast.walk(module) if isinstance(node, ast.FunctionDef)}
-    defined = functions | {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and _is_stored(node)}
+    source = _Source.of(code, module)
     found = [
         (node.lineno, node.col_offset + 1, text)
         for node in ast.walk(module)
         if isinstance(node, ast.stmt | ast.expr)
-        for text in (*_statement(node), *_name(node, defined), *_call(node, functions, code))
+        for text in (*_statement(node), *_name(node, source), *_value(node, source), *_call(node, source))
     ]
     return [
         ConfigWarning(("code",), f"{text} (line {line})", line, column) for line, column, text in sorted(set(found))
     ]
-
-
-def _is_stored(node: ast.Name) -> bool:
-    return isinstance(node.ctx, ast.Store)
 
 
 def _lacks(what: str) -> str:
@@ -99,6 +127,8 @@ def _statement(node: ast.AST) -> Iterator[str]:
         for name in names:
             if name not in MODULES:
                 yield _lacks(f"the module `{name}`; it has {', '.join(sorted(MODULES))}")
+        if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            yield _lacks(f"`from {node.module} import *`: name what you import")
         if isinstance(node, ast.ImportFrom):
             missing = MISSING_MEMBERS.get(node.module or "", frozenset())
             yield from (_lacks(f"`{node.module}.{alias.name}`") for alias in node.names if alias.name in missing)
@@ -106,23 +136,35 @@ def _statement(node: ast.AST) -> Iterator[str]:
             yield "write `import re` and `re.sub(…)`, so that Treadle can check the pattern: some results differ from Python"
 
 
-def _name(node: ast.AST, defined: set[str]) -> Iterator[str]:
-    if isinstance(node, ast.Name) and node.id in MISSING_BUILTINS and node.id not in defined:
+def _name(node: ast.AST, source: _Source) -> Iterator[str]:
+    if isinstance(node, ast.Name) and node.id in MISSING_BUILTINS and node.id not in source.defined:
         yield _lacks(f"`{node.id}`")
-    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+    elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id not in source.defined:
         kind, method = node.value.id, node.attr
-        if kind not in defined and method in MISSING_MEMBERS.get(kind, frozenset()):
-            yield _lacks(f"`{kind}.{method}`")
+        module = source.modules.get(kind, kind)
+        if method in MISSING_MEMBERS.get(module, frozenset()):
+            yield _lacks(f"`{module}.{method}`")
         if (
             kind in _BUILT_IN_TYPES
-            and kind not in defined
             and method not in _UNBOUND | MISSING_METHODS
             and hasattr(getattr(builtins, kind), method)
         ):
             yield _lacks(f"`{kind}.{method}` as a function: write `lambda value: value.{method}(…)`")
 
 
-def _call(node: ast.AST, functions: set[str], code: str) -> Iterator[str]:
+def _value(node: ast.AST, source: _Source) -> Iterator[str]:
+    """Find attributes that are no data: methods that are not called, and special attributes."""
+    if not isinstance(node, ast.Attribute) or node.attr in source.members:
+        return
+    if node.attr.startswith("__") and node.attr != "__name__":
+        yield _lacks(f"`{node.attr}`")
+    owner = node.value.id if isinstance(node.value, ast.Name) else ""
+    is_method = node.attr in _METHODS and owner not in _BUILT_IN_TYPES | source.modules.keys() | MODULES
+    if is_method and node not in source.called and isinstance(node.ctx, ast.Load):
+        yield _lacks(f"methods as values: write `lambda value: ….{node.attr}(value)`")
+
+
+def _call(node: ast.AST, source: _Source) -> Iterator[str]:
     if not isinstance(node, ast.Call):
         return
     if never_makes_exception(node):
@@ -130,33 +172,42 @@ def _call(node: ast.AST, functions: set[str], code: str) -> Iterator[str]:
     if isinstance(node.func, ast.Name):
         if node.func.id == "next" and node.args and isinstance(node.args[0], ast.GeneratorExp):
             yield _lacks("generators: a generator expression is a list, so write `next(iter([… for …]), None)`")
-        if node.func.id in _CALLS_ITS_ARGUMENT:
-            values = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "key")]
-            for value in values:
-                if isinstance(value, ast.Attribute) and _is_method(value):
-                    yield _lacks(f"methods as values: write `lambda value: ….{value.attr}(value)`")
+        name = _constant(node.args[1]) if node.func.id in ("hasattr", "getattr") and len(node.args) > 1 else None
+        if name in _METHODS - source.members:
+            yield f"`{node.func.id}` finds no methods of built-in types, such as {name!r}: compare `type(…)`"
     elif isinstance(node.func, ast.Attribute):
         if node.func.attr == "dumps" and any(keyword.arg in ("default", "cls") for keyword in node.keywords):
             yield _lacks("`default` and `cls` of `json.dumps`: convert the values first")
         if node.func.attr in MISSING_METHODS:
             yield _lacks(f"the method `{node.func.attr}`")
-        yield from _regex(node, node.func, functions, code)
+        if node.func.attr in ("encode", "decode"):
+            yield from _encoding(node)
+        yield from _regex(node, node.func, source)
 
 
-def _is_method(node: ast.Attribute) -> bool:
-    owner = node.value.id if isinstance(node.value, ast.Name) else ""
-    return owner not in _BUILT_IN_TYPES | MODULES and any(hasattr(kind, node.attr) for kind in (str, list, dict, set))
+def _constant(node: ast.expr) -> object:
+    return node.value if isinstance(node, ast.Constant) else None
 
 
-def _regex(node: ast.Call, function: ast.Attribute, functions: set[str], code: str) -> Iterator[str]:
-    if not (isinstance(function.value, ast.Name) and function.value.id == "re"):
+def _encoding(node: ast.Call) -> Iterator[str]:
+    named = [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "encoding")]
+    for name in map(_constant, named):
+        if isinstance(name, str) and name.lower().replace("_", "-") not in _ENCODINGS:
+            yield _lacks(f"the encoding {name!r}: texts are encoded as UTF-8")
+
+
+def _regex(node: ast.Call, function: ast.Attribute, source: _Source) -> Iterator[str]:
+    owner = function.value.id if isinstance(function.value, ast.Name) else ""
+    if source.modules.get(owner, owner) != "re":
         return
     if function.attr == "sub" and len(node.args) > 1:
         replacement = node.args[1]
-        if isinstance(replacement, ast.Lambda) or (isinstance(replacement, ast.Name) and replacement.id in functions):
+        if isinstance(replacement, ast.Lambda) or (
+            isinstance(replacement, ast.Name) and replacement.id in source.functions
+        ):
             yield _lacks("functions as the replacement of `re.sub`: loop over `re.finditer`")
-    pattern = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
-    is_used_later = function.attr == "compile" and any(f".{name}(" in code for name in _EMPTY_MATCHES)
+    pattern = _constant(node.args[0]) if node.args else None
+    is_used_later = function.attr == "compile" and any(f".{name}(" in source.code for name in _EMPTY_MATCHES)
     if (
         isinstance(pattern, str)
         and (function.attr in _EMPTY_MATCHES or is_used_later)

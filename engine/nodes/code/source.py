@@ -10,6 +10,8 @@ from threading import Lock
 
 from pydantic_core import PydanticCustomError
 
+from engine.nodes.code.classes import uncalled_method
+
 PROCESS = "process"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _parse_lock = Lock()
@@ -53,6 +55,9 @@ def process_of(code: str) -> ast.FunctionDef | None:
             "the text has half a character, which the sandbox would replace: write the whole one, as in '\\U0001f600'"
         )
         raise source_error(message, text.lineno, text.col_offset + 1)
+    if (method := uncalled_method(module)) is not None:
+        message = f"the sandbox never calls `{method.name}` of a class: give the method a name of its own, and call it"
+        raise source_error(message, method.lineno, method.col_offset + 1)
     for statement in reversed(module.body):
         if isinstance(statement, ast.AsyncFunctionDef) and statement.name == PROCESS:
             raise source_error("`process` must not be an async function", statement.lineno, 1)

@@ -180,6 +180,17 @@ WARNED: dict[str, tuple[str, str]] = {
     "re.VERBOSE": ("import re\ndef process():\n    return re.findall('a', 'a', re.VERBOSE)", "`re.VERBOSE`"),
     "default": ("import json\ndef process():\n    return json.dumps({1}, default=list)", "`default` and `cls`"),
     "isocalendar": ("import datetime\ndef process():\n    return datetime.date(2026, 1, 1).isocalendar()", "`isocalendar`"),
+    "a star": ("from math import *\ndef process():\n    return sqrt(4)", "import *"),
+    "an alias of datetime": ("import datetime as dt\ndef process():\n    return str(dt.UTC)", "`datetime.UTC`"),
+    "an alias of re": ("import re as r\ndef process():\n    return r.sub('x*', '-', 'abxd')", "matches the empty text"),
+    "an alias of collections": ("import collections as c\ndef process():\n    return len(c.OrderedDict())", "OrderedDict"),
+    "f = d.get": ("def process():\n    d = {'a': 1}\n    f = d.get\n    return f('a')", "methods as values"),
+    "a method as an argument": ("def process():\n    return list(map('a{}'.format, [1]))", "`lambda value: ….format"),
+    "latin-1": ("def process():\n    return len('é'.encode('latin-1'))", "the encoding 'latin-1'"),
+    "cp1252": ("def process():\n    return b'a'.decode(encoding='cp1252')", "the encoding 'cp1252'"),
+    "__class__": ("def process():\n    return str('a'.__class__)", "`__class__`"),
+    "__dict__": ("class A:\n    pass\ndef process():\n    return A().__dict__", "`__dict__`"),
+    "getattr of a method": ("def process():\n    return getattr('a', 'upper')()", "finds no methods"),
     "translate": ("def process():\n    return 'a'.translate({97: 'b'})", "`translate`"),
 }  # fmt: skip
 IGNORED = frozenset({"datetime_CAPI", "sys", "enum", "functools", "T", "TEMPLATE", "template"})
@@ -195,6 +206,12 @@ FINE = [
     "def process():\n    raise ValueError('a %s' % 1)",
     "def process():\n    raise ValueError('a' + str(1))",
     "def process():\n    m = 'a'\n    raise ValueError(m)",
+    "import datetime as dt, re as r\ndef process():\n    return [dt.date.today().year, r.sub('x+', '', 'a')]",
+    "class A:\n    def __init__(self, items):\n        self.items = items\n    def get(self):\n        return 1\n"
+    "def process():\n    a = A([1])\n    f = a.get\n    return [a.items, f(), hasattr(a, 'get')]",
+    "class P:\n    count: int = 1\ndef process():\n    return [P().count, type('a').__name__]",
+    "def process():\n    return ['e'.encode('UTF_8').decode(), 'e'.encode(encoding='ascii').decode('utf8')]",
+    "import math\ndef process():\n    f = math.sqrt\n    return [f(4), list(map(math.floor, [1.5]))]",
 ]
 
 
