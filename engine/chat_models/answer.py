@@ -111,13 +111,18 @@ class AnswerBuilder:
         self._merge()
         return self._usage_so_far or (None if self._merged is None else self._merged.usage_metadata)
 
+    @property
+    def has_thinking(self) -> bool:
+        """Whether thinking has been recognised in the stream."""
+        return any(part.strip() for part in self._thinking)
+
     def finish(self) -> ModelAnswer | None:
         """Return the answer; None if no chunk has arrived."""
         self._merge()
         if self._merged is None:
             return None
-        text, thinking = "".join(self._text), "".join(self._thinking).strip()
-        if not thinking:
+        text, thinking = "".join(self._text), "".join(self._thinking)
+        if not self.has_thinking:
             text, thinking = split_unopened(text)
         calls = tuple(self._calls.finish())
         return ModelAnswer(

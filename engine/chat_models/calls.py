@@ -59,7 +59,10 @@ async def _ask(model: ChatModel, chat: Chat, messages: Sequence[BaseMessage], ct
             raise failure_of(fault, model) from fault
         finally:
             _publish(builder.flush(), ctx)
-        answer = check_answer(model, builder.finish(), ctx)
+        finished = builder.finish()
+        if finished is not None and not builder.has_thinking:
+            _publish(("", finished.thinking), ctx)
+        answer = check_answer(model, finished, ctx)
         code = ""
         if (span := tracing.current_span()) is not None and answer.finish_reason:
             span.set_attribute("gen_ai.response.finish_reasons", [answer.finish_reason])
